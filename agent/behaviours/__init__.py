@@ -1,0 +1,1 @@
+"""What Vigie recognises: one file a behaviour, each reading `Scene` and yielding episode changes."""

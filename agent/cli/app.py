@@ -1,0 +1,29 @@
+"""All commands in one place, and the exit codes they share.
+
+Exit codes: 0 done; 1 a check failed (`config check`, `eval --check`, a process that died for good); 2 wrong usage or
+configuration; 3 something outside failed (a camera, a clip, the broker); 130 stopped from the keyboard.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from agent.cli import version
+
+app = typer.Typer(
+    name="vigie",
+    help="Privacy-first video and audio analytics: what happens, never who.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    rich_markup_mode="markdown",
+    epilog="Exit codes: 0 done · 1 a check failed · 2 wrong usage or configuration · 3 something outside failed.",
+)
+
+
+@app.callback()
+def _vigie() -> None:
+    """Keep `vigie COMMAND` a group, whatever number of commands there is."""
+
+
+app.command()(version.version)

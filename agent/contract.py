@@ -1,0 +1,580 @@
+"""The one schema both processes share: what may cross the pipe, and what may leave the device.
+
+Three closed vocabularies, and nothing else, exist outside the sensing process:
+
+* `Observation`, sense to relay: a fixed 32-byte struct of enums and bounded integers. No text, no floats, no ids
+  and no times chosen by sense, so that it cannot carry a face, a voice, a position or a track.
+* `Control`, relay to sense: a few commands without free text.
+* `Event`, relay to broker: CloudEvents 1.0 structured JSON (https://cloudevents.io) with a closed `data`.
+
+This module is pure: it imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+OBSERVATION_SIZE = 32
+CONTROL_MAX_SIZE = 4096
+CONTRACT_VERSION = 1
+
+MAX_ZONES = 64
+MAX_CAMERAS = 4
+MAX_SLOTS = 64
+MAX_COUNT = 255
+MAX_AGE_MS = 600_000
+MAX_ONSET_AGE = 6_000_000  # in steps of 100 µs: ten minutes
+NO_ZONE = 0xFF
+NO_CAMERA = 0xFF
+NO_COUNT = 0xFFFF
+NO_ONSET = 0xFFFF_FFFF
+
+
+class ContractError(ValueError):
+    """A message that does not keep the contract; the text says which field and why, never its content."""
+
+
+class EventType(enum.IntEnum):
+    """Everything Vigie can say. The number crosses the pipe, `name` crosses the broker."""
+
+    CROWD_DENSITY = 1
+    CROWD_GATHERING = 2
+    CROWD_MOVEMENT = 3
+    CROWD_FORECAST = 4
+    ZONE_INTRUSION = 10
+    DIRECTION_WRONG_WAY = 11
+    PERSON_DOWN = 20
+    PERSON_RUNNING = 21
+    PERSON_LOITERING = 22
+    ALTERCATION = 23
+    OBJECT_ABANDONED = 30
+    WASTE_DUMPED = 31
+    SURFACE_TAGGED = 32
+    SURFACE_DAMAGED = 33
+    SOUND_GUNSHOT = 40
+    SOUND_EXPLOSION = 41
+    SOUND_GLASS_BREAK = 42
+    SOUND_SCREAM = 43
+    SOUND_CROWD_CLAMOUR = 44
+    SOUND_SIREN = 45
+    SOUND_HORN = 46
+    INCIDENT_PANIC = 50
+    INCIDENT_BRAWL = 51
+    INCIDENT_VANDALISM = 52
+    CAMERA_TAMPERED = 60
+
+    @property
+    def label(self) -> str:
+        """The public name, such as `crowd.gathering`."""
+        return _LABELS[self]
+
+    @classmethod
+    def parse(cls, label: str) -> EventType:
+        """The type with this public name.
+
+        Raises:
+            ContractError: there is no such type.
+        """
+        try:
+            return _BY_LABEL[label]
+        except KeyError:
+            raise ContractError(f"no event type is called {label!r}") from None
+
+
+def _label(event_type: EventType) -> str:
+    if event_type is EventType.ALTERCATION:
+        return "altercation"
+    family, _, rest = event_type.name.lower().partition("_")
+    return f"{family}.{rest}"
+
+
+_LABELS = {t: _label(t) for t in EventType}
+_BY_LABEL = {label: t for t, label in _LABELS.items()}
+
+#: Danger that goes out at once, stamped to the second; evicted last when the outbox is full.
+ALARMS = frozenset(
+    {
+        EventType.PERSON_DOWN,
+        EventType.SOUND_GUNSHOT,
+        EventType.SOUND_EXPLOSION,
+        EventType.SOUND_GLASS_BREAK,
+        EventType.SOUND_SCREAM,
+        EventType.INCIDENT_PANIC,
+        EventType.INCIDENT_BRAWL,
+    }
+)
+
+#: Types that one single person can start: merged in their grain, `started` only, duration as a class.
+PERSON_TYPES = frozenset(
+    {
+        EventType.ZONE_INTRUSION,
+        EventType.DIRECTION_WRONG_WAY,
+        EventType.PERSON_DOWN,
+        EventType.PERSON_RUNNING,
+        EventType.PERSON_LOITERING,
+        EventType.ALTERCATION,
+        EventType.OBJECT_ABANDONED,
+        EventType.WASTE_DUMPED,
+        EventType.SURFACE_TAGGED,
+        EventType.SURFACE_DAMAGED,
+    }
+)
+
+#: Types whose meaning is a number of people: the k-threshold applies.
+CROWD_TYPES = frozenset(
+    {EventType.CROWD_DENSITY, EventType.CROWD_GATHERING, EventType.CROWD_MOVEMENT, EventType.CROWD_FORECAST}
+)
+
+#: Types that may carry a fine onset time, for location by several devices, where the policy allows it.
+ONSET_TYPES = frozenset({EventType.SOUND_GUNSHOT, EventType.SOUND_EXPLOSION})
+
+
+class Kind(enum.IntEnum):
+    """What an observation is about."""
+
+    EPISODE = 1
+    HEALTH = 2
+    REPLY = 3
+
+
+class Phase(enum.IntEnum):
+    """Life cycle of an episode; forward only."""
+
+    NONE = 0
+    STARTED = 1
+    ONGOING = 2
+    ENDED = 3
+
+
+class Level(enum.IntEnum):
+    """Occupancy class of a zone."""
+
+    NONE = 0
+    FREE = 1
+    LOW = 2
+    MEDIUM = 3
+    HIGH = 4
+    CRITICAL = 5
+
+
+class Variant(enum.IntEnum):
+    """The sort of crowd movement."""
+
+    NONE = 0
+    SURGE = 1
+    DISPERSAL = 2
+    CONVERGENCE = 3
+    COUNTERFLOW = 4
+
+
+class Confidence(enum.IntEnum):
+    """Four steps; finer would be false precision and a free channel."""
+
+    LOW = 0
+    MEDIUM = 1
+    HIGH = 2
+    CONFIRMED = 3
+
+
+class SenseState(enum.IntEnum):
+    """State of the sensing process."""
+
+    NONE = 0
+    STARTING = 1
+    READY = 2
+    DEGRADED = 3
+    PAUSED = 4
+    STOPPING = 5
+
+
+class CameraState(enum.IntEnum):
+    """State of one camera; `NONE` where the device has no such camera."""
+
+    NONE = 0
+    CONNECTING = 1
+    LIVE = 2
+    STALLED = 3
+    LOST = 4
+    PAUSED = 5
+    ENDED = 6
+
+
+class MicrophoneState(enum.IntEnum):
+    """State of the microphone."""
+
+    NONE = 0
+    CONNECTING = 1
+    LIVE = 2
+    SILENT = 3
+    CLIPPING = 4
+    LOST = 5
+    PAUSED = 6
+    ENDED = 7
+
+
+class DetectorState(enum.IntEnum):
+    """Which detector serves: a model, or moving blobs because no model was found."""
+
+    NONE = 0
+    MODEL = 1
+    MOTION = 2
+
+
+class RateClass(enum.IntEnum):
+    """Analysed frames as a share of the target rate."""
+
+    NONE = 0
+    STOPPED = 1
+    LOW = 2
+    REDUCED = 3
+    FULL = 4
+
+
+class ControlCode(enum.IntEnum):
+    """Which control message a reply answers."""
+
+    NONE = 0
+    PAUSE = 1
+    RESUME = 2
+    SELFTEST = 3
+
+
+class ReplyCode(enum.IntEnum):
+    """How sense answers a control message."""
+
+    NONE = 0
+    DONE = 1
+    FAILED = 2
+    REFUSED = 3
+
+
+# version, kind, type, phase, zone, camera, slot, level, variant, confidence, count, age_ms, onset_age,
+# sense, cameras 0-3, microphone, detector, rate, control, reply, and two reserved bytes that must be zero
+_STRUCT = struct.Struct("<10B H I I 10B 2x")
+assert _STRUCT.size == OBSERVATION_SIZE  # noqa: S101 - a layout that is not 32 bytes must never import
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One message from sense to relay: 32 bytes, little-endian, every bit accounted for.
+
+    Attributes:
+        kind: What it is about; the fields a kind does not use must hold their neutral value.
+        type: Event type of an episode, else None.
+        phase: Life cycle of the episode.
+        zone: Index of the zone in the configuration's order, or `NO_ZONE`.
+        camera: Index of the camera, or `NO_CAMERA`.
+        slot: Small recycled number, 0 to 63, that ties the phases of one open episode together on the pipe.
+        level: Occupancy class.
+        variant: Sort of crowd movement.
+        confidence: Four steps.
+        count: Persons, 0 to 255 (255 means "255 or more"), or `NO_COUNT`. The gate turns it into a class or adds
+            noise; it never leaves as it is.
+        age_ms: Milliseconds since the observed moment, 0 to 600,000. Relay owns the clock.
+        onset_age: Age of a sound's onset in steps of 100 µs, or `NO_ONSET`.
+        sense: State of the sensing process (health).
+        cameras: States of the cameras, always four (health).
+        microphone: State of the microphone (health).
+        detector: Which detector serves (health).
+        rate: Analysed frame rate as a class (health).
+        control: The control message that a reply answers.
+        reply: The answer.
+    """
+
+    kind: Kind
+    type: EventType | None = None
+    phase: Phase = Phase.NONE
+    zone: int = NO_ZONE
+    camera: int = NO_CAMERA
+    slot: int = 0
+    level: Level = Level.NONE
+    variant: Variant = Variant.NONE
+    confidence: Confidence = Confidence.LOW
+    count: int = NO_COUNT
+    age_ms: int = 0
+    onset_age: int = NO_ONSET
+    sense: SenseState = SenseState.NONE
+    cameras: tuple[CameraState, CameraState, CameraState, CameraState] = (CameraState.NONE,) * 4
+    microphone: MicrophoneState = MicrophoneState.NONE
+    detector: DetectorState = DetectorState.NONE
+    rate: RateClass = RateClass.NONE
+    control: ControlCode = ControlCode.NONE
+    reply: ReplyCode = ReplyCode.NONE
+
+    def pack(self) -> bytes:
+        """The 32 bytes on the pipe.
+
+        Raises:
+            ContractError: a value lies outside its bounds, or a field is set that this kind does not use.
+        """
+        _check(self)
+        return _STRUCT.pack(
+            CONTRACT_VERSION,
+            self.kind,
+            self.type or 0,
+            self.phase,
+            self.zone,
+            self.camera,
+            self.slot,
+            self.level,
+            self.variant,
+            self.confidence,
+            self.count,
+            self.age_ms,
+            self.onset_age,
+            self.sense,
+            *self.cameras,
+            self.microphone,
+            self.detector,
+            self.rate,
+            self.control,
+            self.reply,
+        )
+
+    @classmethod
+    def unpack(cls, message: bytes) -> Observation:
+        """The observation in `message`, checked again from the first to the last bit.
+
+        Raises:
+            ContractError: wrong size or version, an unknown enum value, a value outside its bounds, a reserved bit
+                that is set, or a field that this kind does not use.
+        """
+        if len(message) != OBSERVATION_SIZE:
+            raise ContractError(f"an observation has {OBSERVATION_SIZE} bytes, not {len(message)}")
+        if message[-2:] != b"\0\0":
+            raise ContractError("reserved bytes must be zero")
+        (
+            version,
+            kind,
+            type_,
+            phase,
+            zone,
+            camera,
+            slot,
+            level,
+            variant,
+            confidence,
+            count,
+            age_ms,
+            onset_age,
+            *rest,
+        ) = _STRUCT.unpack(message)
+        if version != CONTRACT_VERSION:
+            raise ContractError(f"contract version {version} is not {CONTRACT_VERSION}")
+        sense, camera0, camera1, camera2, camera3, microphone, detector, rate, control, reply = rest
+        try:
+            observation = cls(
+                kind=Kind(kind),
+                type=EventType(type_) if type_ else None,
+                phase=Phase(phase),
+                zone=zone,
+                camera=camera,
+                slot=slot,
+                level=Level(level),
+                variant=Variant(variant),
+                confidence=Confidence(confidence),
+                count=count,
+                age_ms=age_ms,
+                onset_age=onset_age,
+                sense=SenseState(sense),
+                cameras=(CameraState(camera0), CameraState(camera1), CameraState(camera2), CameraState(camera3)),
+                microphone=MicrophoneState(microphone),
+                detector=DetectorState(detector),
+                rate=RateClass(rate),
+                control=ControlCode(control),
+                reply=ReplyCode(reply),
+            )
+        except ValueError as error:
+            raise ContractError(str(error)) from None
+        _check(observation)
+        return observation
+
+
+# Which fields each kind may use; every other field must keep its default, so that no bit is free.
+_USES: dict[Kind, frozenset[str]] = {
+    Kind.EPISODE: frozenset(
+        {"type", "phase", "zone", "camera", "slot", "level", "variant", "confidence", "count", "age_ms", "onset_age"}
+    ),
+    Kind.HEALTH: frozenset({"sense", "cameras", "microphone", "detector", "rate"}),
+    Kind.REPLY: frozenset({"control", "reply"}),
+}
+_NEUTRAL = {
+    name: Observation.__dataclass_fields__[name].default for name in Observation.__dataclass_fields__ if name != "kind"
+}
+_MUST_BE_NEUTRAL = {kind: tuple(name for name in _NEUTRAL if name not in used) for kind, used in _USES.items()}
+
+
+def _bounded(name: str, value: int, top: int, none: int | None = None) -> None:
+    if not (0 <= value <= top or value == none):
+        raise ContractError(f"{name} is outside 0 to {top}")
+
+
+def _check(o: Observation) -> None:
+    for name in _MUST_BE_NEUTRAL[o.kind]:
+        if getattr(o, name) != _NEUTRAL[name]:
+            raise ContractError(f"{name} is not for {o.kind.name.lower()} observations")
+    _bounded("zone", o.zone, MAX_ZONES - 1, NO_ZONE)
+    _bounded("camera", o.camera, MAX_CAMERAS - 1, NO_CAMERA)
+    _bounded("slot", o.slot, MAX_SLOTS - 1)
+    _bounded("count", o.count, MAX_COUNT, NO_COUNT)
+    _bounded("age_ms", o.age_ms, MAX_AGE_MS)
+    _bounded("onset_age", o.onset_age, MAX_ONSET_AGE, NO_ONSET)
+    if o.kind is Kind.EPISODE:
+        if o.type is None:
+            raise ContractError("an episode needs a type")
+        if o.phase is Phase.NONE:
+            raise ContractError("an episode needs a phase")
+        if o.variant is not Variant.NONE and o.type is not EventType.CROWD_MOVEMENT:
+            raise ContractError("only crowd.movement has a variant")
+        if o.level is not Level.NONE and o.type not in CROWD_TYPES:
+            raise ContractError("only crowd types have a level")
+        if o.count != NO_COUNT and o.type not in CROWD_TYPES:
+            raise ContractError("only crowd types have a count")
+        if o.onset_age != NO_ONSET and o.type not in ONSET_TYPES:
+            raise ContractError("only gunshot and explosion have an onset age")
+    elif o.kind is Kind.HEALTH and o.sense is SenseState.NONE:
+        raise ContractError("health needs the state of sense")
+    elif o.kind is Kind.REPLY and (o.control is ControlCode.NONE or o.reply is ReplyCode.NONE):
+        raise ContractError("a reply needs a control code and an answer")
+
+
+class _Closed(BaseModel):
+    """A message without room for anything that is not named here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Pause(_Closed):
+    """Close the cameras and the microphone (privacy shutter)."""
+
+    control: Literal["pause"] = "pause"
+
+
+class Resume(_Closed):
+    """Open them again."""
+
+    control: Literal["resume"] = "resume"
+
+
+class Selftest(_Closed):
+    """Run the detector once on a built-in picture and say whether it works."""
+
+    control: Literal["selftest"] = "selftest"
+
+
+Control = Annotated[Pause | Resume | Selftest, Field(discriminator="control")]
+CONTROL: TypeAdapter[Pause | Resume | Selftest] = TypeAdapter(Control)
+
+
+def parse_control(message: bytes) -> Pause | Resume | Selftest:
+    """The control message in `message`.
+
+    Raises:
+        ContractError: too large, no JSON, or not one of the closed set.
+    """
+    if len(message) > CONTROL_MAX_SIZE:
+        raise ContractError(f"a control message has at most {CONTROL_MAX_SIZE} bytes")
+    try:
+        return CONTROL.validate_json(message)
+    except ValidationError as error:
+        raise ContractError(f"no control message: {error.errors()[0]['type']}") from None
+
+
+#: Part of a topic and of `source`: unique in the fleet, no wildcard, no slash.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+#: Reference of the legal basis, as an officer writes it.
+Basis = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ./:_-]{0,39}$")]
+
+EventId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9]{6,12}$")]
+EpisodeId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}$")]
+#: UTC, to the second (or to 100 µs for an onset): RFC 3339.
+Timestamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+OnsetTimestamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{4}Z$")]
+
+CountClass = Literal["<k", "1-4", "5-9", "10-19", "20-49", "50-99", "100-199", ">=200"]
+DurationClass = Literal["<10s", "<1min", "1-5min", "5-15min", "15-60min", ">1h"]
+PhaseName = Literal["started", "ongoing", "ended"]
+LevelName = Literal["free", "low", "medium", "high", "critical"]
+VariantName = Literal["surge", "dispersal", "convergence", "counterflow"]
+ConfidenceName = Literal["low", "medium", "high", "confirmed"]
+ClockName = Literal["synced", "unsynced"]
+
+
+class EventData(_Closed):
+    """What an event says. Everything here is a class, a random id or a name from the local configuration."""
+
+    episode: EpisodeId
+    phase: PhaseName
+    zone: Name | None = None
+    camera: Name | None = None
+    level: LevelName | None = None
+    variant: VariantName | None = None
+    count: CountClass | None = None
+    confidence: ConfidenceName
+    duration: DurationClass | None = None
+    onset: OnsetTimestamp | None = None
+    clock: ClockName
+    basis: Basis
+
+
+EventTypeName = Annotated[
+    str,
+    StringConstraints(pattern=r"^vigie\.(" + "|".join(t.label.replace(".", r"\.") for t in EventType) + r")\.v1$"),
+]
+
+
+class Event(_Closed):
+    """CloudEvents 1.0, structured JSON mode: the only thing that says what happened."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: EventId
+    source: Annotated[str, StringConstraints(pattern=r"^/vigie/[a-z0-9-]{1,32}/[a-z0-9-]{1,32}$")]
+    type: EventTypeName
+    time: Timestamp
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: EventData
+
+    def to_json(self) -> bytes:
+        """The MQTT payload: UTF-8 JSON without the fields that are not set."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+class Status(_Closed):
+    """Retained on `status`, and the last will: is the device alive."""
+
+    state: Literal["starting", "ready", "degraded", "paused", "stopping", "offline"]
+    boot: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+    reasons: tuple[
+        Literal["camera", "microphone", "detector", "sense", "disk", "clock", "journal", "policy", "rate"], ...
+    ] = ()
+
+
+class DetectorNotice(_Closed):
+    """One detector that is on, as the birth message lists it."""
+
+    type: EventTypeName
+    mode: Literal["on", "shadow"]
+    basis: Basis
+    until: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
+
+
+class Birth(_Closed):
+    """Retained on `birth`: what runs on this device and on what legal basis."""
+
+    boot: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+    agent: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.+-]{1,40}$")]
+    contract: int
+    k: Annotated[int, Field(ge=1, le=100)]
+    detectors: tuple[DetectorNotice, ...]
+    config: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    policy: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def topic(site: str, device: str, *levels: str) -> str:
+    """An MQTT topic below the device's own root, such as `vigie/v1/old-port/cam-07/status`."""
+    return "/".join(("vigie/v1", site, device, *levels))

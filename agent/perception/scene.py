@@ -1,0 +1,138 @@
+"""What perception gives to behaviours: detections, tracks, and the scene of one tick. All of it dies with the tick."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.capture.frame import Frame
+
+FloatArray = NDArray[np.float32]
+
+
+class ObjectClass(enum.IntEnum):
+    """What the detector tells apart. `VEHICLE` is a moving thing on a road that no model has named."""
+
+    PERSON = 0
+    BICYCLE = 1
+    MOTORCYCLE = 2
+    CAR = 3
+    BUS = 4
+    TRUCK = 5
+    VEHICLE = 6
+
+    @property
+    def label(self) -> str:
+        """The name in settings."""
+        return self.name.lower()
+
+
+#: Names that a rule may use for more than one class.
+CLASS_GROUPS: dict[str, frozenset[ObjectClass]] = {
+    "vehicle": frozenset(
+        {ObjectClass.MOTORCYCLE, ObjectClass.CAR, ObjectClass.BUS, ObjectClass.TRUCK, ObjectClass.VEHICLE}
+    ),
+    **{c.label: frozenset({c}) for c in ObjectClass if c is not ObjectClass.VEHICLE},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Boxes of one frame.
+
+    Attributes:
+        boxes: (N, 4) float32, x0 y0 x1 y1, pixels of the source frame.
+        scores: (N,) float32, 0 to 1.
+        classes: (N,) uint8, `ObjectClass`.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    classes: NDArray[np.uint8]
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No boxes."""
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """Confirmed tracks at one moment; each array has one row a track.
+
+    Attributes:
+        ids: (N,) int64. A small number that lives as long as the track and never leaves the process.
+        boxes: (N, 4) float32, x0 y0 x1 y1, pixels of the source frame; predicted while the object is not seen.
+        velocities: (N, 2) float32, of the box centre, pixels per second.
+        classes: (N,) uint8, `ObjectClass`, by vote over the track's life.
+        scores: (N,) float32, score of the last matched detection.
+        ages: (N,) float32, seconds since the track began.
+        unseen: (N,) float32, seconds since it was last matched with a detection; 0 when matched in this frame.
+    """
+
+    ids: NDArray[np.int64]
+    boxes: FloatArray
+    velocities: FloatArray
+    classes: NDArray[np.uint8]
+    scores: FloatArray
+    ages: FloatArray
+    unseen: FloatArray
+
+    @classmethod
+    def empty(cls) -> Tracks:
+        """No tracks."""
+        none = np.empty(0, np.float32)
+        return cls(
+            np.empty(0, np.int64),
+            np.empty((0, 4), np.float32),
+            np.empty((0, 2), np.float32),
+            np.empty(0, np.uint8),
+            none,
+            none,
+            none,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One tick of one camera, as behaviours see it.
+
+    Attributes:
+        time: Seconds on the source's clock; only differences mean anything.
+        width: Width of the source frame, pixels.
+        height: Height of the source frame, pixels.
+        tracks: Confirmed tracks.
+    """
+
+    time: float
+    width: int
+    height: int
+    tracks: Tracks
+
+    def feet(self) -> FloatArray:
+        """(N, 2) float32: the middle of each box's lower edge, fractions of width and height, y down."""
+        boxes = self.tracks.boxes
+        middle = (boxes[:, 0] + boxes[:, 2]) * (0.5 / self.width)
+        return np.stack([middle, boxes[:, 3] / self.height], axis=1).astype(np.float32)
+
+
+class Detector(Protocol):
+    """Finds objects in the newest frames of all cameras at once."""
+
+    def detect(self, frames: Sequence[tuple[int, Frame]]) -> list[Detections]:
+        """The objects of each frame, in the order of `frames`.
+
+        Args:
+            frames: Index of the camera, and its frame.
+        """

@@ -1,0 +1,125 @@
+"""The policy file: which detectors may run, why, and how much of what they see may leave.
+
+A data-protection officer writes it; on a device it belongs to root and neither process can change it. Both processes
+read it: sense starts no detector without an entry, and relay releases nothing without one. So a relay that was taken
+over can only narrow what is sensed, and a sense that was taken over can only send what the policy lets through.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import stat
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from agent.contract import ALARMS, CROWD_TYPES, Basis, ContractError, EventType, Name
+from agent.settings import SettingsError, explain, read_toml
+
+Text = Annotated[str, Field(min_length=3, max_length=400)]
+
+
+class PolicyError(SettingsError):
+    """A policy file that cannot be used."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class DetectorPolicy(_Table):
+    """The permission for one kind of detection."""
+
+    type: str = Field(description="Event type, such as `crowd.gathering`.")
+    zones: tuple[Name, ...] = Field((), description="Zones it is allowed in; empty: all of the device.")
+    mode: Literal["on", "shadow"] = Field("on", description="`shadow` is counted on the device and never sent.")
+    purpose: Text = Field(description="What it is for, in words that the public understands.")
+    legal_basis: Basis = Field(description="Reference of the legal basis; it goes into every event.")
+    body: Text = Field(description="The body responsible for it.")
+    until: dt.date = Field(description="Last day on which it may run.")
+
+    @field_validator("type")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            EventType.parse(value)
+        except ContractError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @property
+    def event_type(self) -> EventType:
+        """The event type."""
+        return EventType.parse(self.type)
+
+
+class GatePolicy(_Table):
+    """How much detail may leave."""
+
+    k: int = Field(5, ge=1, le=100, description="No count below k persons leaves; it becomes `<k`.")
+    crowd_grain_s: float = Field(60, ge=0, le=3600, description="Grain of crowd and count types, seconds.")
+    grain_s: float = Field(10, ge=0, le=3600, description="Grain of all other types, seconds.")
+
+    def grain_of(self, event_type: EventType) -> float:
+        """Seconds that an event of this type waits for the end of its grain; 0 for alarms, which go at once."""
+        if event_type in ALARMS:
+            return 0.0
+        return self.crowd_grain_s if event_type in CROWD_TYPES else self.grain_s
+
+
+class Policy(_Table):
+    """The whole policy file."""
+
+    detectors: tuple[DetectorPolicy, ...] = Field((), alias="detector")
+    gate: GatePolicy = GatePolicy()
+
+    def entry(self, event_type: EventType, zone: str | None, today: dt.date) -> DetectorPolicy | str:
+        """The permission for a detector, or the reason in words why there is none.
+
+        Args:
+            event_type: What it detects.
+            zone: Zone it watches, None where the type has no zone.
+            today: The date; an entry is valid up to and including its last day.
+        """
+        entries = [d for d in self.detectors if d.event_type is event_type]
+        if not entries:
+            return f"{event_type.label}: the policy has no [[policy.detector]] entry for it"
+        here = [d for d in entries if not d.zones or zone in d.zones]
+        if not here:
+            return f"{event_type.label}: the policy does not allow it in zone {zone}"
+        valid = [d for d in here if d.until >= today]
+        if not valid:
+            return f"{event_type.label}: its legal basis {here[0].legal_basis} ended on {here[0].until}"
+        return min(valid, key=lambda d: d.mode != "on")
+
+    def digest(self) -> str:
+        """SHA-256 of the whole policy, in hexadecimal."""
+        return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
+
+
+class _File(_Table):
+    policy: Policy
+
+
+def load_policy(path: Path, *, service: bool = False) -> Policy:
+    """The policy in a TOML file.
+
+    Args:
+        path: The file; its only table is `[policy]`.
+        service: Demand that root owns the file and nobody else can write it.
+
+    Raises:
+        PolicyError: it cannot be read, has an unknown key or a missing one, or (as a service) others can change it.
+    """
+    if service:
+        status = path.stat() if path.exists() else None
+        if status is not None and (status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+            raise PolicyError([f"{path}: must belong to root and be writable by nobody else: chown root, chmod 644"])
+    try:
+        return _File.model_validate(read_toml(path)).policy
+    except SettingsError as error:
+        raise PolicyError(error.problems) from None
+    except ValidationError as error:
+        raise PolicyError([f"{path}: {line}" for line in explain(error, _File)]) from None

@@ -1,0 +1,415 @@
+"""Settings: TOML file < drop-ins < environment `VIGIE_…` < options on the command line.
+
+Every field has a description, a unit and bounds; an unknown key is refused with the nearest known name. Secrets are
+paths of files (systemd credentials), never values.
+
+The file is `/etc/vigie/vigie.toml` unless `--config` says otherwise; drop-ins are `*.toml` in the folder of the same
+name with `.d` behind it, in alphabetical order. Tables merge, lists replace. An environment variable names a key with
+two underscores for a dot: `VIGIE_MQTT__HOST=broker.example`.
+
+This module holds what both processes need. The parameters of a behaviour belong to the behaviour
+(`agent.behaviours`), so a rule keeps them unchecked here and sense, `vigie config check` and `vigie replay` check them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from agent.contract import MAX_CAMERAS, MAX_ZONES, EventType, Name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DEFAULT_CONFIG = Path("/etc/vigie/vigie.toml")
+#: Environment variables of ours that are no settings.
+_NOT_SETTINGS = frozenset({"VIGIE_DATA", "VIGIE_REQUIRE_RIGS", "VIGIE_CONFIG", "VIGIE_MODEL_MIRROR", "VIGIE_CACHE"})
+
+
+class SettingsError(ValueError):
+    """A configuration that cannot be used; `problems` has one line each, with the key and what to do."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class DeviceSettings(_Table):
+    """Who this device is: the two names in every topic."""
+
+    site: Name = Field("site", description="Site of the device: the first level of its topics.")
+    name: Name = Field("camera", description="Name of the device, unique in the fleet; the CN of its certificate.")
+
+
+class MqttSettings(_Table):
+    """The broker."""
+
+    host: str = Field("localhost", min_length=1, max_length=253, description="Host name or address of the broker.")
+    port: int = Field(8883, ge=1, le=65535, description="TCP port.")
+    protocol: Literal["auto", "5", "3.1.1"] = Field(
+        "auto", description="MQTT version; `auto` tries 5 and falls back to 3.1.1."
+    )
+    tls: bool = Field(True, description="TLS 1.2 or newer. Off is refused unless the broker is on this machine.")
+    ca_file: Path | None = Field(None, description="PEM file of the authority that signed the broker's certificate.")
+    cert_file: Path | None = Field(None, description="PEM file of the device's certificate.")
+    key_file: Path | None = Field(None, description="PEM file of the device's private key.")
+    username: str | None = Field(None, max_length=128, description="User name, where the broker wants one.")
+    password_file: Path | None = Field(None, description="File that holds the password.")
+    keepalive_s: int = Field(30, ge=5, le=3600, description="Keep-alive, seconds.")
+    backoff_min_s: float = Field(1.0, ge=0.05, le=60, description="First pause before reconnecting, seconds.")
+    backoff_max_s: float = Field(120.0, ge=0.05, le=3600, description="Longest pause before reconnecting, seconds.")
+    inflight: int = Field(64, ge=1, le=1000, description="Messages under way without acknowledgement.")
+
+    @model_validator(mode="after")
+    def _plain_text_stays_at_home(self) -> MqttSettings:
+        if not self.tls and self.host not in {"localhost", "127.0.0.1", "::1"}:
+            raise ValueError("tls = false is only for a broker on this machine (localhost)")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together")
+        return self
+
+
+class JournalSettings(_Table):
+    """The database with the audit log and the outbox."""
+
+    folder: Path = Field(Path("/var/lib/vigie"), description="Folder of the journal; only relay writes there.")
+    outbox_max_mib: float = Field(64, gt=0, le=4096, description="Largest outbox, MiB of payload.")
+    outbox_max_age_h: float = Field(168, gt=0, le=8760, description="Oldest event kept undelivered, hours.")
+    audit_max_mib: float = Field(256, ge=1, le=65536, description="Largest audit log, MiB; the oldest entries go.")
+
+
+class PipeSettings(_Table):
+    """The pipe between sense and relay."""
+
+    socket: Path = Field(Path("/run/vigie/pipe.sock"), description="Where relay listens for sense.")
+    max_rate: float = Field(
+        20, gt=0, le=10_000, description="Observations that relay accepts, per second on average; the rest is dropped."
+    )
+    max_burst: int = Field(200, ge=1, le=100_000, description="Observations that relay accepts at once.")
+    status_socket: Path = Field(
+        Path("/run/vigie/status.sock"), description="Where relay answers `vigie status` on this machine."
+    )
+
+
+class InferenceSettings(_Table):
+    """Model and backend."""
+
+    backend: Literal["auto", "onnxruntime"] = Field(
+        "auto", description="Inference backend; `auto` takes the first whose self-check passes."
+    )
+    detector: str = Field(
+        "auto", description="Model of the registry, or `motion` for moving blobs; `auto` takes the best one present."
+    )
+    models: Path | None = Field(None, description="Folder with the registry and the models; default: the shipped one.")
+    threads: int = Field(1, ge=1, le=64, description="CPU threads of one inference.")
+    score: float = Field(0.1, ge=0.01, le=0.99, description="Lowest detection score that the tracker gets to see.")
+
+
+#: One corner: x to the right, y down, as fractions of width and height.
+Point = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
+
+
+class ZoneSettings(_Table):
+    """An area of the picture; a person is in it when the feet are."""
+
+    name: Name = Field(description="Name of the zone, unique on the device; it is part of the events.")
+    polygon: tuple[Point, ...] = Field(
+        min_length=3, max_length=64, description="Corners as fractions of the frame's width and height."
+    )
+
+    @field_validator("polygon")
+    @classmethod
+    def _has_area(cls, polygon: tuple[Point, ...]) -> tuple[Point, ...]:
+        area = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(polygon, polygon[1:] + polygon[:1], strict=True)) / 2
+        if abs(area) < 1e-4:
+            raise ValueError("the polygon has no area: give at least three corners that are not on one line")
+        return polygon
+
+
+class RuleSettings(BaseModel):
+    """One behaviour in one zone. Further keys are the behaviour's own parameters (`vigie config schema`)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str = Field(description="Event type, such as `crowd.gathering`.")
+    zone: Name | None = Field(None, description="Zone it watches.")
+    schedule: tuple[str, ...] = Field(
+        (), description='When it is on, local time, such as "Mon-Fri 22:00-06:00"; empty: always.'
+    )
+
+    @field_validator("type")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        labels = [t.label for t in EventType]
+        if value not in labels:
+            near = difflib.get_close_matches(value, labels, 1)
+            raise ValueError(f"no event type is called {value!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        return value
+
+    @field_validator("schedule")
+    @classmethod
+    def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            parse_schedule(text)
+        return value
+
+    @property
+    def event_type(self) -> EventType:
+        """The event type."""
+        return EventType.parse(self.type)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The behaviour's own parameters, unchecked."""
+        return dict(self.model_extra or {})
+
+
+class CameraSettings(_Table):
+    """One camera with its zones and rules."""
+
+    name: Name = Field(description="Name of the camera, unique on the device.")
+    source: str = Field(
+        min_length=1,
+        max_length=1024,
+        description="csi://0, v4l2:/dev/video0, rtsp://host/path, file:clip.mp4 or sim:scenario.",
+    )
+    fps: float = Field(10, gt=0, le=60, description="Frames analysed per second.")
+    loop: bool = Field(False, description="Begin a file again at its end.")
+    zones: tuple[ZoneSettings, ...] = Field((), alias="zone", description="Zones of this camera.")
+    rules: tuple[RuleSettings, ...] = Field((), alias="rule", description="Behaviours that watch this camera.")
+
+    @model_validator(mode="after")
+    def _rules_have_zones(self) -> CameraSettings:
+        names = [zone.name for zone in self.zones]
+        for rule in self.rules:
+            if rule.zone is not None and rule.zone not in names:
+                near = difflib.get_close_matches(rule.zone, names, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; this camera has: {', '.join(names) or 'none'}"
+                raise ValueError(f"rule {rule.type} names zone {rule.zone!r}, which is not on camera {self.name}{hint}")
+        return self
+
+
+class MicrophoneSettings(_Table):
+    """The microphone; off unless a source is given."""
+
+    source: str | None = Field(
+        None, max_length=1024, description="device:NAME (part of its name), or file:sound.ogg; unset: no microphone."
+    )
+    loop: bool = Field(False, description="Begin a file again at its end.")
+
+
+class Settings(BaseSettings):
+    """The whole configuration of a device."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="VIGIE_", env_nested_delimiter="__", extra="forbid", frozen=True, populate_by_name=True
+    )
+
+    device: DeviceSettings = DeviceSettings()
+    mqtt: MqttSettings = MqttSettings()
+    journal: JournalSettings = JournalSettings()
+    pipe: PipeSettings = PipeSettings()
+    inference: InferenceSettings = InferenceSettings()
+    microphone: MicrophoneSettings = MicrophoneSettings()
+    cameras: tuple[CameraSettings, ...] = Field((), alias="camera", max_length=MAX_CAMERAS)
+    policy_file: Path = Field(Path("/etc/vigie/policy.toml"), description="Policy: what may be detected, and why.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity logged.")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Settings:
+        zones = [zone.name for camera in self.cameras for zone in camera.zones]
+        for what, names in (("camera", [camera.name for camera in self.cameras]), ("zone", zones)):
+            double = {name for name in names if names.count(name) > 1}
+            if double:
+                raise ValueError(f"{what} names must be unique on the device: {', '.join(sorted(double))}")
+        if len(zones) > MAX_ZONES:
+            raise ValueError(f"a device has at most {MAX_ZONES} zones")
+        return self
+
+    @property
+    def zone_names(self) -> tuple[str, ...]:
+        """All zones in the configuration's order: an observation names a zone by its place in this list."""
+        return tuple(zone.name for camera in self.cameras for zone in camera.zones)
+
+    def digest(self) -> str:
+        """SHA-256 of the whole configuration, in hexadecimal."""
+        return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
+
+
+def load(config: Path | None = None, options: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of this machine.
+
+    Args:
+        config: TOML file; by default `$VIGIE_CONFIG` or `/etc/vigie/vigie.toml` (which may then be absent).
+        options: Values from the command line, nested, stronger than anything else.
+
+    Raises:
+        SettingsError: a file that cannot be read, no TOML, an unknown key, a value out of bounds.
+    """
+    named = config or (Path(os.environ["VIGIE_CONFIG"]) if os.environ.get("VIGIE_CONFIG") else None)
+    path = named or DEFAULT_CONFIG
+    files = [path] if named or path.exists() else []
+    files += sorted(path.with_name(path.name + ".d").glob("*.toml"))
+    merged: dict[str, Any] = {}
+    for file in files:
+        _merge(merged, read_toml(file))
+    _check_environment()
+    return _validate(merged, options or {})
+
+
+def _validate(files: Mapping[str, Any], options: Mapping[str, Any]) -> Settings:
+    class _Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del dotenv_settings, file_secret_settings
+            return (init_settings, env_settings, InitSettingsSource(settings_cls, dict(files)))
+
+    try:
+        return _Loaded(**options)
+    except ValidationError as error:
+        raise SettingsError(explain(error, Settings)) from None
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a TOML file.
+
+    Raises:
+        SettingsError: the file is missing, unreadable, or no TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            table: dict[str, Any] = tomllib.load(file)
+            return table
+    except OSError as error:
+        raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{path}: no TOML: {error}"]) from error
+
+
+def _check_environment() -> None:
+    known = [f"VIGIE_{name.upper()}" for name in Settings.model_fields] + ["VIGIE_CAMERA"]
+    for variable in os.environ:
+        if not variable.startswith("VIGIE_") or variable in _NOT_SETTINGS:
+            continue
+        head = variable.partition("__")[0]
+        if head not in known:
+            near = difflib.get_close_matches(head, known, 1)
+            raise SettingsError(
+                [f"environment: {variable} is no setting" + (f"; did you mean {near[0]}?" if near else "")]
+            )
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line for each problem: the key's path, what is wrong, and the nearest known key."""
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"]) or "configuration"
+        if item["type"] == "extra_forbidden":
+            known = _keys_at(model, item["loc"][:-1])
+            near = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
+            lines.append(f"{path}: unknown key" + (f"; did you mean {near[0]!r}?" if near else ""))
+        else:
+            lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}")
+    return lines
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    current: type[BaseModel] = model
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        field = next(
+            (f for name, f in current.model_fields.items() if part in {name, f.alias}),
+            None,
+        )
+        inner = _model_in(field.annotation) if field else None
+        if inner is None:
+            return []
+        current = inner
+    return [field.alias or name for name, field in current.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) is not None:
+        for argument in get_args(annotation):
+            found = _model_in(argument)
+            if found is not None:
+                return found
+    return None
+
+
+def mask_url(url: str) -> str:
+    """The address without user and password, for logs and tables."""
+    parts = urlsplit(url)
+    if parts.username is None and parts.password is None:
+        return url
+    host = parts.hostname or ""
+    return urlunsplit(parts._replace(netloc=f"***@{host}" + (f":{parts.port}" if parts.port else "")))
+
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY = "(?:" + "|".join(_DAYS) + ")"
+_SCHEDULE = re.compile(
+    rf"(?:(?P<days>{_DAY}(?:-{_DAY})?(?:,{_DAY}(?:-{_DAY})?)*)\s+)?"
+    r"(?P<h0>[0-9]{1,2}):(?P<m0>[0-5][0-9])-(?P<h1>[0-9]{1,2}):(?P<m1>[0-5][0-9])"
+)
+
+
+def parse_schedule(text: str) -> tuple[frozenset[int], int, int]:
+    """Days (0 is Monday) and minutes of the day in which a rule is on; an end before the start is next morning.
+
+    Args:
+        text: `HH:MM-HH:MM`, with days before it if wanted: `Mon-Fri 22:00-06:00`, `Sat,Sun 08:00-20:00`.
+
+    Raises:
+        ValueError: the text does not have this form.
+    """
+    match = _SCHEDULE.fullmatch(text.strip().lower())
+    hint = f"{text!r} is no schedule; write it as 'Mon-Fri 22:00-06:00' or '08:00-20:00'"
+    if match is None:
+        raise ValueError(hint)
+    begin = int(match["h0"]) * 60 + int(match["m0"])
+    end = int(match["h1"]) * 60 + int(match["m1"])
+    if begin == end or max(begin, end) > 1440:
+        raise ValueError(hint)
+    if match["days"] is None:
+        return frozenset(range(7)), begin, end
+    days: set[int] = set()
+    for item in match["days"].split(","):
+        first, _, last = item.partition("-")
+        start, stop = _DAYS.index(first), _DAYS.index(last or first)
+        days.update((start + step) % 7 for step in range((stop - start) % 7 + 1))
+    return frozenset(days), begin, end

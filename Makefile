@@ -1,0 +1,56 @@
+# One command each. The environment is .venv; every target makes it first when it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= $(or $(VIGIE_DATA),../shared/data)
+
+.PHONY: setup run test rigs lint bench eval clean lock
+.DEFAULT_GOAL := help
+
+help: ## Say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.done ## Make the environment from the locked packages
+
+$(VENV)/.done: requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 13) else f"vigie needs Python 3.10 to 3.12, this is {v.major}.{v.minor}: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.eval: $(VENV)/.done requirements-eval.txt
+	$(BIN)/python -m pip install --require-hashes --no-deps -r requirements-eval.txt
+	touch $@
+
+run: setup ## Run the agent on a real clip with a broker of its own (SOURCE= MIC= BROKER= CONFIG=)
+	@$(BIN)/vigie demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(MIC),--mic '$(MIC)') $(if $(BROKER),--broker '$(BROKER)') $(if $(CONFIG),--config '$(CONFIG)')
+
+test: setup ## Run the tests that need nothing but this checkout
+	$(BIN)/python -m pytest -m "not rig"
+
+rigs: setup ## Run the tests against real brokers, cameras and sound servers (tests/rigs/README.md)
+	$(BIN)/python -m pytest -m rig
+
+lint: setup ## Check style, types and the walls between the parts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## Measure speed as a ratio to a reference run beside it
+	$(BIN)/vigie bench pipeline
+
+eval: $(VENV)/.eval ## Measure accuracy on the labelled data ($(DATA))
+	$(BIN)/vigie eval events --labels $(DATA)/labels.json --clips $(DATA)/clips
+	$(BIN)/vigie eval counting --clip $(DATA)/clips/pets2009_s2l1.mp4 --gt $(DATA)/mot/PETS09-S2L1/gt.txt
+	$(BIN)/vigie eval tracker --mot $(DATA)/mot --beside
+
+lock: ## Lock the dependencies again, with hashes (needs uv)
+	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.txt
+	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml --extra dev --extra demo -c requirements.txt -o requirements-dev.txt
+	echo 'opencv-python; python_version < "0"' | uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml --extra eval --override - -c requirements-dev.txt -o requirements-eval.txt
+
+clean: ## Remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
-from typing import Annotated
 
 import typer
 
 from agent import __version__
+from agent.cli.common import AsJson
 from agent.contract import CONTRACT_VERSION
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def version(as_json: AsJson = False) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from agent.contract import NO_COUNT, Confidence, EventType, Level, Phase, Variant
 from agent.perception.scene import Scene
+
+#: An open episode says that it goes on, so that a restarted relay can pick it up.
+HEARTBEAT_S = 60.0
+#: A condition that fails for less than this while it is being held has not failed: detectors and trackers blink.
+BLINK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +47,68 @@ class Behaviour(Protocol):
         """What changes with this scene; scenes come in the order of their time."""
 
     def close(self, time: float) -> Iterable[EpisodeChange]:
-        """End what is open: the schedule is over, the camera is gone or paused, the clip has ended."""
+        """End what is open and forget what was seen: the schedule is over, the camera gone or paused, the clip over."""
+
+
+class Episode:
+    """The life cycle of one rule in one zone, driven by a condition that is true or false at each tick.
+
+    It starts when the condition has held for `hold_s` (blinks apart) and ends when it has not been met for
+    `release_s`. In between a change of level is told at once, and every minute that it goes on.
+    """
+
+    def __init__(self, event_type: EventType, zone: str, *, hold_s: float = 0.0, release_s: float) -> None:
+        self._change = EpisodeChange(event_type, zone, Phase.NONE, 0.0)
+        self._hold_s = hold_s
+        self._release_s = release_s
+        self._met_since: float | None = None
+        self._met_at = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether it has started and not ended."""
+        return self._change.phase in {Phase.STARTED, Phase.ONGOING}
+
+    def update(
+        self,
+        time: float,
+        met: bool,
+        *,
+        confidence: Confidence = Confidence.MEDIUM,
+        level: Level = Level.NONE,
+        count: int = NO_COUNT,
+    ) -> list[EpisodeChange]:
+        """What changes now.
+
+        Args:
+            time: Seconds on the source's clock, never going back.
+            met: Whether the condition is met.
+            confidence: How sure, while the condition is met.
+            level: Occupancy class, while the condition is met.
+            count: Persons, while the condition is met.
+        """
+        if met:
+            self._met_at = time
+            if self._met_since is None:
+                self._met_since = time
+        elif not self.open and time - self._met_at >= BLINK_S:
+            self._met_since = None
+
+        now = replace(self._change, confidence=confidence, level=level, count=count) if met else self._change
+        if not self.open:
+            if met and self._met_since is not None and time - self._met_since >= self._hold_s:
+                return self._tell(now, Phase.STARTED, time)
+        elif not met and time - self._met_at >= self._release_s:
+            return self.close(time)
+        elif now.level is not self._change.level or time - self._change.time >= HEARTBEAT_S:
+            return self._tell(now, Phase.ONGOING, time)
+        return []
+
+    def close(self, time: float) -> list[EpisodeChange]:
+        """End the episode if it is open, and forget what was being held."""
+        self._met_since = None
+        return self._tell(self._change, Phase.ENDED, time) if self.open else []
+
+    def _tell(self, change: EpisodeChange, phase: Phase, time: float) -> list[EpisodeChange]:
+        self._change = replace(change, phase=phase, time=time)
+        return [self._change]

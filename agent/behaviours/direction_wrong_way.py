@@ -1,0 +1,84 @@
+"""`direction.wrong_way`: something moves through a zone against its direction.
+
+Source: the rule of traffic video analytics (Monteiro et al., "Wrong-way drivers detection based on optical flow",
+ICIP 2007), on tracks in place of flow. For each track the point of furthest progress along the allowed direction is
+kept; it is on the wrong way once it has fallen back from that point by more than its own size, within 60° of the
+opposite direction. Falling back, not speed, so that neither a box's jitter nor the frame rate matters.
+Known failure: a tracker that jumps from one object to the next behind it sees a wrong way; seen from straight above,
+detectors hardly know cars at all.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from agent.behaviours.episode import Episode, EpisodeChange
+from agent.behaviours.occupancy import confidence_in
+from agent.behaviours.parameters import ClassName, Parameters, class_numbers
+from agent.behaviours.zone import Zone
+from agent.contract import EventType
+from agent.perception.scene import Scene
+
+_COS_60 = 0.5
+
+
+class DirectionWrongWayParameters(Parameters):
+    """Parameters of `direction.wrong_way`."""
+
+    allowed: tuple[float, float] = Field(description="Allowed direction in the picture: [x to the right, y down].")
+    classes: tuple[ClassName, ...] = Field(("person", "vehicle"), min_length=1, description="What must keep to it.")
+    travel: float = Field(
+        1.5, ge=0.5, le=20, description="How far the wrong way it must go, in sizes of its box (root of the area)."
+    )
+    release_s: float = Field(3.0, ge=0, le=3600, description="How long nothing must go wrong before it ends, seconds.")
+
+    @field_validator("allowed")
+    @classmethod
+    def _has_length(cls, allowed: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < math.hypot(*allowed) < math.inf:
+            raise ValueError("a direction has a length: [0, 1] is down, [-1, 0] to the left")
+        return allowed
+
+
+class DirectionWrongWay:
+    """Movement against a zone's direction."""
+
+    Parameters = DirectionWrongWayParameters
+
+    def __init__(self, zone: Zone, parameters: DirectionWrongWayParameters) -> None:
+        self._zone = zone
+        self._classes = class_numbers(parameters.classes)
+        self._travel = parameters.travel
+        self._allowed = np.array(parameters.allowed) / math.hypot(*parameters.allowed)
+        self._furthest: dict[int, NDArray[np.float64]] = {}
+        self._episode = Episode(EventType.DIRECTION_WRONG_WAY, zone.name, release_s=parameters.release_s)
+
+    def update(self, scene: Scene) -> list[EpisodeChange]:
+        """What changes with this scene."""
+        tracks = scene.tracks
+        alive = set(tracks.ids.tolist())
+        self._furthest = {track: place for track, place in self._furthest.items() if track in alive}
+        seen = self._zone.contains(scene.feet()) & (tracks.unseen == 0) & np.isin(tracks.classes, self._classes)
+        wrong = [row for row in np.flatnonzero(seen) if self._is_wrong(int(tracks.ids[row]), tracks.boxes[row])]
+        return self._episode.update(scene.time, bool(wrong), confidence=confidence_in(tracks.scores[wrong]))
+
+    def _is_wrong(self, track: int, box: NDArray[np.float32]) -> bool:
+        x0, y0, x1, y1 = box.tolist()
+        # The centre moves the right way even while the picture's edge cuts the box.
+        centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+        moved = centre - self._furthest.setdefault(track, centre)
+        progress = float(moved @ self._allowed)
+        if progress >= 0:
+            self._furthest[track] = centre
+            return False
+        far = -progress > self._travel * math.sqrt((x1 - x0) * (y1 - y0))
+        return far and -progress > _COS_60 * math.hypot(*moved)
+
+    def close(self, time: float) -> list[EpisodeChange]:
+        """End what is open."""
+        self._furthest.clear()
+        return self._episode.close(time)

@@ -1,0 +1,54 @@
+"""`person.loitering`: somebody stays in a zone for longer than T seconds.
+
+Source: dwell time per tracked person (Bird et al., "Detection of loitering individuals in public transportation
+areas", IEEE T-ITS 6(2), 2005), but without the appearance matching used there: a broken track is continued by place
+(`agent.behaviours.stay`), never by recognising anybody.
+Known failure: two people who swap places within `bridge_s` count as one who stayed.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from agent.behaviours.episode import Episode, EpisodeChange
+from agent.behaviours.occupancy import confidence_in, persons
+from agent.behaviours.parameters import Parameters
+from agent.behaviours.stay import Stays
+from agent.behaviours.zone import Zone
+from agent.contract import EventType
+from agent.perception.scene import Scene
+
+
+class PersonLoiteringParameters(Parameters):
+    """Parameters of `person.loitering`."""
+
+    dwell_s: float = Field(60.0, ge=1, le=86400, description="Stay that is too long, seconds.")
+    bridge_s: float = Field(
+        2.0, ge=0, le=30, description="Longest loss of sight that a stay outlives, seconds; more swaps neighbours."
+    )
+    release_s: float = Field(5.0, ge=0, le=3600, description="How long nobody must linger before it ends, seconds.")
+
+
+class PersonLoitering:
+    """Somebody who stays in a zone."""
+
+    Parameters = PersonLoiteringParameters
+
+    def __init__(self, zone: Zone, parameters: PersonLoiteringParameters) -> None:
+        self._zone = zone
+        self._dwell_s = parameters.dwell_s
+        self._stays = Stays(parameters.bridge_s)
+        self._episode = Episode(EventType.PERSON_LOITERING, zone.name, release_s=parameters.release_s)
+
+    def update(self, scene: Scene) -> list[EpisodeChange]:
+        """What changes with this scene."""
+        here = persons(scene.tracks) & self._zone.contains(scene.feet())
+        lingering = self._stays.update(scene, here) >= self._dwell_s
+        return self._episode.update(
+            scene.time, bool(lingering.any()), confidence=confidence_in(scene.tracks.scores[lingering])
+        )
+
+    def close(self, time: float) -> list[EpisodeChange]:
+        """End what is open."""
+        self._stays.clear()
+        return self._episode.close(time)

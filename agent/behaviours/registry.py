@@ -1,0 +1,59 @@
+"""Which behaviour serves which event type: one line each."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from agent.behaviours.crowd_density import CrowdDensity
+from agent.behaviours.crowd_gathering import CrowdGathering
+from agent.behaviours.direction_wrong_way import DirectionWrongWay
+from agent.behaviours.episode import Behaviour
+from agent.behaviours.parameters import Parameters
+from agent.behaviours.person_loitering import PersonLoitering
+from agent.behaviours.zone import Zone
+from agent.behaviours.zone_intrusion import ZoneIntrusion
+from agent.contract import EventType
+from agent.settings import CameraSettings, RuleSettings, SettingsError, explain
+
+
+class BehaviourClass(Protocol):
+    """A behaviour's class: it knows its parameters, and makes a behaviour from a zone and them."""
+
+    @property
+    def Parameters(self) -> type[Parameters]:  # noqa: N802 - it is a class
+        """The model of its parameters."""
+
+    def __call__(self, zone: Zone, parameters: Any) -> Behaviour:
+        """A behaviour that watches one zone."""
+
+
+BEHAVIOURS: dict[EventType, BehaviourClass] = {
+    EventType.CROWD_DENSITY: CrowdDensity,
+    EventType.CROWD_GATHERING: CrowdGathering,
+    EventType.ZONE_INTRUSION: ZoneIntrusion,
+    EventType.DIRECTION_WRONG_WAY: DirectionWrongWay,
+    EventType.PERSON_LOITERING: PersonLoitering,
+}
+
+
+def build(rule: RuleSettings, camera: CameraSettings) -> Behaviour:
+    """The behaviour that a rule asks for.
+
+    Raises:
+        SettingsError: the type has no behaviour, names no zone, or its parameters cannot be used.
+    """
+    path = f"camera {camera.name}: rule {rule.type}" + (f" in zone {rule.zone}" if rule.zone else "")
+    behaviour = BEHAVIOURS.get(rule.event_type)
+    if behaviour is None:
+        built = ", ".join(event_type.label for event_type in BEHAVIOURS)
+        raise SettingsError([f"{path}: this version has no behaviour for it; it has: {built}"])
+    zone = next((zone for zone in camera.zones if zone.name == rule.zone), None)
+    if zone is None:
+        raise SettingsError([f"{path}: zone: it watches a zone of this camera; name one"])
+    try:
+        parameters = behaviour.Parameters.model_validate(rule.parameters)
+    except ValidationError as error:
+        raise SettingsError([f"{path}: {problem}" for problem in explain(error, behaviour.Parameters)]) from None
+    return behaviour(Zone(zone.name, zone.polygon), parameters)

@@ -1,0 +1,77 @@
+"""How long each object has stayed in a zone, though its track may break: continuity of a place, not of a person.
+
+A tracker loses people who turn, sit down or pass behind something, and gives them a new number when they are seen
+again. Nothing here recognises anybody. Instead a stay belongs to a place: an object that appears where a stay was
+broken off moments before continues that stay. Whoever steps into the place of somebody who has just vanished is
+therefore taken for the same; `bridge_s` keeps that rare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.perception.scene import FloatArray, Scene
+
+#: How far from where it was lost an object may reappear, in heights of its box: a step or two.
+_REACH = 1.0
+
+
+@dataclass(slots=True)
+class _Stay:
+    since: float
+    seen: float
+    x: float
+    y: float
+    height: float
+
+
+class Stays:
+    """The stays in one zone, by track number; a stay is forgotten when it was broken off for longer than `bridge_s`."""
+
+    def __init__(self, bridge_s: float) -> None:
+        self._bridge_s = bridge_s
+        self._stays: dict[int, _Stay] = {}
+
+    def update(self, scene: Scene, inside: NDArray[np.bool_]) -> FloatArray:
+        """The seconds that each track has stayed, (N,) float32; 0 where it is not in the zone or not seen now.
+
+        Args:
+            scene: The tick.
+            inside: (N,) bool, which tracks are in the zone.
+        """
+        tracks = scene.tracks
+        self._stays = {i: stay for i, stay in self._stays.items() if scene.time - stay.seen <= self._bridge_s}
+        seen = tracks.unseen == 0
+        lost = self._stays.keys() - set(tracks.ids[seen].tolist())
+        seconds = np.zeros(len(tracks), np.float32)
+        for row in np.flatnonzero(inside & seen):
+            track = int(tracks.ids[row])
+            x0, y0, x1, y1 = tracks.boxes[row].tolist()
+            here = _Stay(scene.time, scene.time, (x0 + x1) / 2, y1, y1 - y0)
+            before = self._stays.get(track) or self._broken_off(lost, here)
+            if before is not None:
+                here.since = before.since
+            self._stays[track] = here
+            seconds[row] = here.seen - here.since
+        return seconds
+
+    def _broken_off(self, lost: set[int], here: _Stay) -> _Stay | None:
+        """Take the nearest of the lost stays that this one can continue."""
+        distances = {track: self._distance(self._stays[track], here) for track in lost}
+        nearest = min(distances, key=distances.__getitem__, default=None)
+        if nearest is None or distances[nearest] > _REACH:
+            return None
+        lost.remove(nearest)
+        return self._stays.pop(nearest)
+
+    @staticmethod
+    def _distance(a: _Stay, b: _Stay) -> float:
+        """Between two places, in heights of the larger box."""
+        return float(np.hypot(a.x - b.x, a.y - b.y)) / max(a.height, b.height, 1.0)
+
+    def clear(self) -> None:
+        """Forget all stays."""
+        self._stays.clear()

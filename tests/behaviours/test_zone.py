@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.behaviours.zone import Zone
+
+WHOLE = Zone("whole", [(0, 0), (1, 0), (1, 1), (0, 1)])
+fraction = st.floats(0, 1, width=32)
+anywhere = st.floats(-3, 3, width=32)
+
+
+def contains(zone: Zone, *points: tuple[float, float]) -> list[bool]:
+    return [bool(inside) for inside in zone.contains(np.array(points, np.float32).reshape(len(points), 2))]
+
+
+@given(anywhere, anywhere)
+def test_the_whole_picture_contains_everybody_even_whose_feet_it_cuts_off(x: float, y: float) -> None:
+    assert contains(WHOLE, (x, y)) == [True]
+
+
+@given(fraction, fraction, fraction)
+def test_two_halves_share_nobody_and_miss_nobody(x: float, y: float, cut: float) -> None:
+    cut = min(max(cut, 0.01), 0.99)
+    left = Zone("left", [(0, 0), (cut, 0), (cut, 1), (0, 1)])
+    right = Zone("right", [(cut, 0), (1, 0), (1, 1), (cut, 1)])
+
+    assert contains(left, (x, y)) != contains(right, (x, y))
+
+
+@given(st.tuples(fraction, fraction), st.integers(3, 12), st.floats(0.05, 0.4), st.floats(0, 6), st.integers(0, 11))
+def test_a_regular_polygon_is_its_circle_but_for_the_rim(
+    point: tuple[float, float], corners: int, radius: float, turn: float, first: int
+) -> None:
+    angles = [turn + 2 * math.pi * k / corners for k in range(corners)]
+    polygon = [(0.5 + radius * math.cos(a), 0.5 + radius * math.sin(a)) for a in angles]
+    zone = Zone("disc", polygon[first % corners :] + polygon[: first % corners])
+    distance = math.dist(point, (0.5, 0.5))
+
+    if distance > radius * 1.001:
+        assert contains(zone, point) == [False]
+    if distance < radius * math.cos(math.pi / corners) * 0.999:
+        assert contains(zone, point) == [True]
+
+
+def test_a_bay_in_the_polygon_is_outside() -> None:
+    u_shape = Zone(
+        "u", [(0.1, 0.1), (0.3, 0.1), (0.3, 0.7), (0.7, 0.7), (0.7, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9)]
+    )
+
+    assert contains(u_shape, (0.2, 0.2), (0.5, 0.3), (0.8, 0.2), (0.5, 0.8)) == [True, False, True, True]
+
+
+def test_an_empty_scene_has_nobody_inside() -> None:
+    assert contains(WHOLE) == []

@@ -3,7 +3,8 @@
 Source: dwell time per tracked person (Bird et al., "Detection of loitering individuals in public transportation
 areas", IEEE T-ITS 6(2), 2005), but without the appearance matching used there: a broken track is continued by place
 (`agent.behaviours.stay`), never by recognising anybody.
-Known failure: two people who swap places within `bridge_s` count as one who stayed.
+Known failure: two people who swap places within `bridge_s` count as one who stayed; and a thing that the detector
+takes for a person, such as a sign or a poster, lingers for good: draw the zone around it.
 """
 
 from __future__ import annotations

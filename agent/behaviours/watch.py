@@ -1,0 +1,95 @@
+"""All that is watched for on one camera: detections become tracks, tracks a scene, and each rule looks at it.
+
+Live cameras and replayed clips take this one path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from agent.behaviours.episode import Behaviour, EpisodeChange
+from agent.behaviours.occupancy import persons
+from agent.behaviours.registry import build
+from agent.capture.frame import Frame
+from agent.perception.scene import Detections, Scene
+from agent.perception.track import Tracker
+from agent.settings import CameraSettings, RuleSettings, SettingsError, parse_schedule
+
+
+class Schedule:
+    """When a rule is on: at any of its times, or always when it has none."""
+
+    def __init__(self, times: Sequence[str]) -> None:
+        self._times = [parse_schedule(text) for text in times]
+
+    def on(self, now: datetime) -> bool:
+        """Whether it is on at this local time."""
+        if not self._times:
+            return True
+        minute = 60 * now.hour + now.minute
+        today, yesterday = now.weekday(), (now.weekday() - 1) % 7
+        return any(
+            (today in days and begin <= minute < end)
+            if begin < end
+            else (today in days and minute >= begin) or (yesterday in days and minute < end)
+            for days, begin, end in self._times
+        )
+
+
+class Watch:
+    """The rules of one camera."""
+
+    def __init__(
+        self,
+        camera: CameraSettings,
+        rules: Sequence[RuleSettings] | None = None,
+        wall: Callable[[], datetime] | None = None,
+    ) -> None:
+        """Build the behaviours.
+
+        Args:
+            camera: The camera and its zones.
+            rules: Those of its rules that may run; None: all of them.
+            wall: Local time, for the schedules; None (a clip, which does not know when it was) has every rule on.
+
+        Raises:
+            SettingsError: a rule that cannot be built, or two of one type in one zone.
+        """
+        self._wall = wall
+        self._tracker = Tracker()
+        self._rules: list[tuple[Schedule, Behaviour]] = []
+        self._idle = True
+        self.persons = 0
+        """Persons in the picture now."""
+        taken = set()
+        for rule in camera.rules if rules is None else rules:
+            if (rule.type, rule.zone) in taken:
+                raise SettingsError(
+                    [f"camera {camera.name}: two rules {rule.type} in zone {rule.zone}: one of a type and zone"]
+                )
+            taken.add((rule.type, rule.zone))
+            self._rules.append((Schedule(rule.schedule), build(rule, camera)))
+
+    def update(self, frame: Frame, detections: Detections) -> list[EpisodeChange]:
+        """What changes with this frame, rule by rule; a rule whose time is over ends what it has open."""
+        self._idle = False
+        height, width = frame.image.shape[:2]
+        tracks = self._tracker.update(frame.time, detections)
+        self.persons = int(persons(tracks).sum())
+        scene = Scene(frame.time, width, height, tracks)
+        now = self._wall() if self._wall else None
+        changes: list[EpisodeChange] = []
+        for schedule, behaviour in self._rules:
+            on = now is None or schedule.on(now)
+            changes.extend(behaviour.update(scene) if on else behaviour.close(frame.time))
+        return changes
+
+    def close(self, time: float) -> list[EpisodeChange]:
+        """End every episode and forget every track; what comes next is a new beginning. Safe to call again."""
+        if self._idle:
+            return []
+        self._idle = True
+        self.persons = 0
+        self._tracker = Tracker()
+        return [change for _, behaviour in self._rules for change in behaviour.close(time)]

@@ -1,0 +1,1 @@
+"""Accuracy and speed, measured against labels, ground truth and other programs; for developers."""

@@ -32,7 +32,7 @@ class DirectionWrongWayParameters(Parameters):
     allowed: tuple[float, float] = Field(description="Allowed direction in the picture: [x to the right, y down].")
     classes: tuple[ClassName, ...] = Field(("person", "vehicle"), min_length=1, description="What must keep to it.")
     travel: float = Field(
-        1.5, ge=0.5, le=20, description="How far the wrong way it must go, in sizes of its box (root of the area)."
+        1.0, ge=0.5, le=20, description="How far the wrong way it must go, in sizes of its box (root of the area)."
     )
     release_s: float = Field(3.0, ge=0, le=3600, description="How long nothing must go wrong before it ends, seconds.")
 

@@ -12,8 +12,8 @@ from agent.behaviours.zone import Zone
 from agent.contract import MAX_COUNT, Confidence
 from agent.perception.scene import FloatArray, ObjectClass, Scene, Tracks
 
-#: A person behind another is back within a second; one who is out of sight for longer is not counted.
-COAST_S = 1.0
+#: A walker is half a second behind another; who is out of sight for longer may as well have left.
+COAST_S = 0.5
 #: People neither come nor go in crowds within two seconds; counts that do are a detector's.
 WINDOW_S = 2.0
 

@@ -20,6 +20,9 @@ from agent.behaviours.zone import Zone
 from agent.contract import EventType
 from agent.perception.scene import Scene
 
+#: A track that breaks within the moment of entering is continued; more would add up passers-by.
+_BRIDGE_S = 1.0
+
 
 class ZoneIntrusionParameters(Parameters):
     """Parameters of `zone.intrusion`."""
@@ -38,7 +41,7 @@ class ZoneIntrusion:
         self._zone = zone
         self._classes = class_numbers(parameters.classes)
         self._hold_s = parameters.hold_s
-        self._stays = Stays(bridge_s=1.0)
+        self._stays = Stays(_BRIDGE_S)
         self._episode = Episode(EventType.ZONE_INTRUSION, zone.name, release_s=parameters.release_s)
 
     def update(self, scene: Scene) -> list[EpisodeChange]:

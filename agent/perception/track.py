@@ -59,7 +59,7 @@ class TrackerParameters:
     """
 
     strong: float = 0.6
-    evidence: float = 2.0
+    evidence: float = 2.5
     overlap: float = 0.2
     keep_s: float = 2.0
     jitter: float = 0.05
@@ -98,6 +98,8 @@ class Tracker:
         if not self._time <= time < math.inf:
             raise ValueError(f"tracker: a frame at {time} s after one at {self._time} s; frames must come in order")
         last, self._time = self._time, time
+        if not len(detections) and not self._tracks.size:
+            return Tracks.empty()
         tracks, found = self._tracks, self._candidates(detections)
         # After keep_s no track is left to be moved, and the step of the first frame is infinite.
         self._predict(tracks, min(time - last, self._parameters.keep_s))

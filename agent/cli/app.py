@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import version
+from agent.cli import eval as evaluation
+from agent.cli import replay, version
 
 app = typer.Typer(
     name="vigie",
@@ -27,3 +28,5 @@ def _vigie() -> None:
 
 
 app.command()(version.version)
+app.command()(replay.replay)
+app.add_typer(evaluation.app, name="eval")

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from agent.cli.app import app
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    rules = [{"type": "person.loitering", "zone": "table"}, {"type": "incident.panic", "zone": "table"}]
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps({"format": "vigie-eval/1", "clips": {"absent.mp4": {"rules": rules}}}))
+    return path
+
+
+def test_an_intruder_in_a_real_clip_becomes_lines_of_json(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "events.jsonl"
+    clip = data / "clips" / "yard_intrusion.mp4"
+    result = runner.invoke(app, ["replay", str(clip), "--rules", str(data / "labels.json"), "--out", str(out)])
+
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["phase"] for line in lines] == ["started", "ended"]
+    assert set(lines[0]) == {"t", "type", "zone", "phase", "confidence"}
+    assert (lines[0]["type"], lines[0]["zone"]) == ("zone.intrusion", "yard")
+    assert 4.3 <= lines[0]["t"] <= 7.0
+
+
+def test_evaluation_of_a_real_clip_passes_its_check(data: Path, tmp_path: Path) -> None:
+    table = json.loads((data / "labels.json").read_text())
+    name = "yard_intrusion.mp4"
+    one = tmp_path / "labels.json"
+    one.write_text(json.dumps({**table, "clips": {name: table["clips"][name]}}))
+    result = runner.invoke(
+        app, ["eval", "events", "--labels", str(one), "--clips", str(data / "clips"), "--json", "--check"]
+    )
+
+    assert result.exit_code == 0, result.output
+    (verdict,) = json.loads(result.stdout)["clips"]
+    assert (verdict["clip"], verdict["result"], verdict["hits"]) == (name, "pass", 1)
+
+
+def test_the_rules_of_a_configuration_serve_as_well(data: Path, tmp_path: Path) -> None:
+    config = tmp_path / "vigie.toml"
+    config.write_text(
+        """
+        [[camera]]
+        name = "gate"
+        source = "rtsp://camera/stream"
+        fps = 5
+        [[camera.zone]]
+        name = "picture"
+        polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
+        [[camera.rule]]
+        type = "zone.intrusion"
+        zone = "picture"
+        classes = ["person"]
+        [[camera.rule]]
+        type = "incident.panic"
+        zone = "picture"
+        """
+    )
+    result = runner.invoke(app, ["replay", str(data / "clips" / "yard_intrusion.mp4"), "--rules", str(config)])
+
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout.splitlines()[0])["phase"] == "started"
+    assert "skipped: incident.panic in zone picture" in result.stderr
+
+
+def test_a_clip_that_is_not_there_is_a_failure_outside(labels: Path) -> None:
+    result = runner.invoke(app, ["replay", "absent.mp4", "--rules", str(labels)])
+
+    assert result.exit_code == 3
+    assert "absent.mp4" in result.stderr
+    assert "skipped: incident.panic in zone table" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [("{labels}#other.mp4", "labels no clip called other.mp4"), ("nowhere/labels.json", "cannot be read")],
+)
+def test_rules_that_cannot_be_found_are_wrong_usage(labels: Path, rules: str, reason: str) -> None:
+    result = runner.invoke(app, ["replay", "absent.mp4", "--rules", rules.format(labels=labels)])
+
+    assert result.exit_code == 2
+    assert reason in result.stderr
+
+
+def test_a_type_that_does_not_exist_cannot_be_looked_at(labels: Path) -> None:
+    result = runner.invoke(app, ["eval", "events", "--labels", str(labels), "--clips", ".", "--only", "crowd.dance"])
+
+    assert result.exit_code == 2
+    assert "crowd.dance" in result.stderr

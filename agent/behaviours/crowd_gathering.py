@@ -1,6 +1,6 @@
 """`crowd.gathering`: at least N people are in a zone for T seconds.
 
-Source: the plain definition of a gathering in the municipal regulations that the type serves: a number and a time.
+Source: ours; a number and a time, so that whoever orders it can say in a sentence what it reports.
 Known failure: people behind one another are one box, so a dense crowd is counted low; and a queue is a gathering too.
 """
 

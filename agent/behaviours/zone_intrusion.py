@@ -1,7 +1,7 @@
 """`zone.intrusion`: a person or vehicle is inside a forbidden zone.
 
-Source: intrusion zones of video surveillance (IEC 62676-4 and the i-LIDS sterile zone scenario): an object of the
-named classes has its feet inside the polygon for a moment. The moment is a step's time: the lower edge of the box of
+Source: the sterile zone scenario of i-LIDS (UK Home Office, AVSS 2007): an object of the named classes has its feet
+inside the polygon for a moment. The moment is a step's time: the lower edge of the box of
 somebody who walks along a fence swings across it with each step.
 Known failure: a vehicle's class wavers (a van is a car, a truck, a bus); name `vehicle` where any of them is
 forbidden. Feet hidden behind a wall are seen too high in the picture, and so too far away.

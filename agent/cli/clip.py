@@ -71,7 +71,7 @@ def ticks(camera: CameraSettings, inference: InferenceSettings, title: str) -> I
             transient=True,
             disable=not console.is_terminal,
         )
-    except SourceError as error:
+    except (SourceError, InferenceError) as error:
         fail(str(error), 3)
     finally:
         source.close()

@@ -1,0 +1,344 @@
+"""The gate: what sense says comes in, what the policy lets out leaves. Nothing else stands between the two.
+
+In: every message is checked against the contract again and counted against a token bucket. A hostile sense can do no
+more than send valid observations at the bounded rate.
+
+Out, the rules of release:
+
+* **Permission.** Every release asks the policy for its type and zone on that day, in UTC (sense asks by local time, so
+  the earlier of the two midnights ends a permission). Mode `shadow` is counted per type and never sent.
+* **Grain.** Alarms go at once, stamped to the second. All else waits for the end of its grain, which lies on a multiple
+  of the grain on the wall clock, so that the moment and the order of release say nothing, and is stamped with the
+  beginning of the grain in which it happened.
+* **Merging.** What happens to one type in one zone within a grain is one event that tells the latest state. An episode
+  that started and ended within a grain is one `started` that carries its duration, and no `ended` follows; of a crowd
+  type the `ended` follows in the next grain. An `ongoing` that says nothing new is not sent.
+* **Persons.** Types that one person can start send `started` only; their duration is told if it is known by then.
+* **k.** A crowd type is told from the moment when at least k people are seen; until then it is suppressed and counted,
+  for fewer than k people are no crowd. If they become fewer afterwards, `<k` is said and neither level nor variant,
+  for those would tell one person from none. A count that is missing counts as below k.
+* **Ids** of episodes are random, unique among the open ones, and die with the episode.
+
+Bounds: at most `MAX_SLOTS` episodes are open and as many more await release. An observation leads to at most two
+releases (a slot that begins anew ends one episode and starts another), so any minute has at most
+`2 * (max_burst + 60 * max_rate)`; alarms apart, a type in a zone has at most one in a grain.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+from agent.contract import (
+    ALARMS,
+    CROWD_TYPES,
+    MAX_SLOTS,
+    NO_CAMERA,
+    NO_COUNT,
+    NO_ZONE,
+    PERSON_TYPES,
+    ContractError,
+    CountClass,
+    EventData,
+    EventType,
+    Kind,
+    Level,
+    Observation,
+    Phase,
+    Variant,
+)
+from agent.policy import Policy
+from agent.relay.classes import count_class, duration_class
+from agent.relay.limit import TokenBucket
+from agent.settings import Settings
+
+#: Open episodes, and ended ones whose grain has not.
+MAX_EPISODES = 2 * MAX_SLOTS
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What may leave; the journal gives it an event id.
+
+    Attributes:
+        event_type: What it is.
+        data: What it says.
+        time: When it happened, in its grain: UTC, RFC 3339, to the second.
+        alarm: Whether it is danger, to be evicted last.
+    """
+
+    event_type: EventType
+    data: EventData
+    time: str
+    alarm: bool
+
+
+class _Key(NamedTuple):
+    """What is merged into one episode."""
+
+    type: EventType
+    zone: str | None
+    camera: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What an event can say anew while its episode goes on."""
+
+    count: CountClass | None = None
+    level: str | None = None
+    variant: str | None = None
+
+
+@dataclass(slots=True)
+class _Episode:
+    """One episode as the public knows it. All moments are on the monotonic clock."""
+
+    id: str
+    latest: Observation
+    seen: float  # the moment of `latest`
+    began: float = math.inf  # unknown until k people are seen
+    ended: float = math.inf
+    due: float | None = None  # when to decide what to tell
+    said: _State | None = None  # what was told last; None until the first release
+    slots: set[int] = field(default_factory=set)
+
+    @property
+    def over(self) -> bool:
+        return self.ended < math.inf
+
+
+class Gate:
+    """Decides what of sense's observations becomes an event, and when."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        *,
+        now: Callable[[], float],
+        wall: Callable[[], dt.datetime],
+        synced: Callable[[], bool],
+    ) -> None:
+        """A gate that knows no episode.
+
+        Args:
+            settings: Names of zones and cameras, and the bounds of the pipe.
+            policy: What may be detected, and how much of it may leave.
+            now: Monotonic time, seconds.
+            wall: UTC, aware.
+            synced: Whether the wall clock is synchronised.
+        """
+        self._zones = [(zone.name, index) for index, camera in enumerate(settings.cameras) for zone in camera.zones]
+        self._cameras = [camera.name for camera in settings.cameras]
+        self._policy = policy
+        self._now = now
+        self._wall = wall
+        self._synced = synced
+        self._bucket = TokenBucket(settings.pipe.max_rate, settings.pipe.max_burst, now)
+        self._counts: Counter[str] = Counter()
+        self._slots: dict[int, _Key] = {}
+        self._episodes: dict[_Key, _Episode] = {}
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What did not leave, since the start of the process.
+
+        `dropped.rate`, `.malformed`, `.place` (a zone or camera that is not configured), `.order` (an end of what never
+        began), `.full`, `.policy`; `lost.ended` (a slot began anew, so an end never came); `suppressed.k`; and
+        `shadow.<type>`.
+        """
+        return dict(self._counts)
+
+    def take(self, message: bytes) -> Observation | None:
+        """Let one message in.
+
+        Args:
+            message: The raw packet.
+
+        Returns:
+            Health and replies, which are for the process; None for an episode, and for what was dropped.
+        """
+        if not self._bucket.take():
+            self._counts["dropped.rate"] += 1
+            return None
+        try:
+            observation = Observation.unpack(message)
+        except ContractError:
+            self._counts["dropped.malformed"] += 1
+            return None
+        if observation.kind is not Kind.EPISODE:
+            return observation
+        key = self._key(observation)
+        if key is None:
+            self._counts["dropped.place"] += 1
+        else:
+            self._follow(observation, key)
+        return None
+
+    def next_due(self) -> float | None:
+        """When `due` will next have something to decide, on the monotonic clock; None if nothing waits."""
+        return min((e.due for e in self._episodes.values() if e.due is not None), default=None)
+
+    def due(self) -> list[Release]:
+        """What leaves now."""
+        return self._settle_until(self._now())
+
+    def flush(self) -> list[Release]:
+        """What waits for the end of its grain, at once: relay stops. The stamps keep their grain."""
+        releases = []
+        while self.next_due() is not None:
+            releases += self._settle_until(math.inf)
+        return releases
+
+    def sense_restarted(self) -> None:
+        """Forget the slots of the sense that is gone; what was told to have started is told to have ended."""
+        for slot in list(self._slots):
+            self._close(slot, self._now())
+
+    def _key(self, observation: Observation) -> _Key | None:
+        """Whose episode it is; None where the place is not configured."""
+        assert observation.type is not None  # noqa: S101 - the contract says so of episodes
+        zone, camera = observation.zone, observation.camera
+        if camera != NO_CAMERA and camera >= len(self._cameras):
+            return None
+        if zone == NO_ZONE:
+            return _Key(observation.type, None, None if camera == NO_CAMERA else self._cameras[camera])
+        if zone >= len(self._zones) or camera not in {NO_CAMERA, self._zones[zone][1]}:
+            return None
+        return _Key(observation.type, self._zones[zone][0], None)
+
+    def _follow(self, observation: Observation, key: _Key) -> None:
+        slot = observation.slot
+        moment = self._now() - observation.age_ms / 1000
+        known = self._slots.get(slot)
+        if observation.phase is Phase.ENDED:
+            if known == key:
+                self._close(slot, moment)
+            else:
+                self._counts["dropped.order"] += 1
+            return
+        if known is not None and (known != key or observation.phase is Phase.STARTED):
+            self._counts["lost.ended"] += 1
+            self._close(slot, moment)
+        episode = self._episodes.get(key)
+        if episode is not None and episode.said and episode.over and key.type in ALARMS:
+            episode = None  # a new danger is news; it must not become a part of the last one, whose end waits
+        if episode is None:
+            if len(self._episodes) >= MAX_EPISODES:
+                self._counts["dropped.full"] += 1
+                return
+            episode = self._episodes[key] = _Episode(self._new_id(), observation, moment)
+        self._slots[slot] = key
+        episode.slots.add(slot)
+        episode.latest = observation
+        episode.seen = moment
+        episode.began = min(episode.began, moment)
+        episode.ended = math.inf
+        self._schedule(key, episode)
+
+    def _close(self, slot: int, moment: float) -> None:
+        key = self._slots.pop(slot)
+        episode = self._episodes[key]
+        episode.slots.remove(slot)
+        if episode.slots:
+            return
+        episode.ended = max(moment, episode.seen)
+        if episode.due is None and (episode.said is None or key.type in PERSON_TYPES):
+            del self._episodes[key]  # there is nothing more to tell
+        else:
+            self._schedule(key, episode)
+
+    def _new_id(self) -> str:
+        taken = {episode.id for episode in self._episodes.values()}
+        while (new := secrets.token_hex(2)) in taken:
+            pass
+        return new
+
+    def _schedule(self, key: _Key, episode: _Episode) -> None:
+        if episode.due is None:
+            grain = self._policy.gate.grain_of(key.type)
+            wait = grain - self._wall().timestamp() % grain if grain else 0.0
+            episode.due = self._now() + wait
+
+    def _settle_until(self, moment: float) -> list[Release]:
+        """Decide on all that is due, in the order of type and place: the order of arrival would say something."""
+        ready = [(key, e) for key, e in self._episodes.items() if e.due is not None and e.due <= moment]
+        ready.sort(key=lambda item: (item[0].type, item[0].zone or "", item[0].camera or ""))
+        releases = (self._settle(key, episode) for key, episode in ready)
+        return [release for release in releases if release is not None]
+
+    def _settle(self, key: _Key, episode: _Episode) -> Release | None:
+        """Tell what is new of an episode, and forget it when it is over and told."""
+        episode.due = None
+        started = episode.said is None
+        release = None
+        if started:
+            release = self._tell(key, episode, Phase.STARTED)
+        elif key.type not in PERSON_TYPES:
+            if episode.over:
+                release = self._tell(key, episode, Phase.ENDED)
+            elif self._state(key, episode) != episode.said:
+                release = self._tell(key, episode, Phase.ONGOING)
+        if episode.over:
+            if started and episode.said is not None and key.type in CROWD_TYPES:
+                self._schedule(key, episode)
+            else:
+                del self._episodes[key]
+        return release
+
+    def _state(self, key: _Key, episode: _Episode) -> _State:
+        if key.type not in CROWD_TYPES:
+            return _State()
+        latest = episode.latest
+        people = 0 if latest.count == NO_COUNT else latest.count
+        count = count_class(people, self._policy.gate.k, episode.said.count if episode.said else None)
+        if count == "<k":
+            return _State(count)
+        level = None if latest.level is Level.NONE else latest.level.name.lower()
+        variant = None if latest.variant is Variant.NONE else latest.variant.name.lower()
+        return _State(count, level, variant)
+
+    def _tell(self, key: _Key, episode: _Episode, phase: Phase) -> Release | None:
+        entry = self._policy.entry(key.type, key.zone, self._wall().date())
+        if isinstance(entry, str):
+            self._counts["dropped.policy"] += 1
+            return None
+        state = self._state(key, episode)
+        if phase is Phase.STARTED and state.count == "<k":
+            self._counts["suppressed.k"] += 1
+            episode.began = math.inf
+            return None
+        episode.said = state
+        if entry.mode == "shadow":
+            self._counts[f"shadow.{key.type.label}"] += 1
+            return None
+
+        ends_later = phase is Phase.STARTED and key.type in CROWD_TYPES
+        data = EventData.model_validate(
+            {
+                "episode": episode.id,
+                "phase": phase.name.lower(),
+                "zone": key.zone,
+                "camera": key.camera,
+                **({} if phase is Phase.ENDED else asdict(state)),
+                "confidence": episode.latest.confidence.name.lower(),
+                "duration": duration_class(episode.ended - episode.began) if episode.over and not ends_later else None,
+                "clock": "synced" if self._synced() else "unsynced",
+                "basis": entry.legal_basis,
+            }
+        )
+        moment = {Phase.STARTED: episode.began, Phase.ONGOING: episode.seen, Phase.ENDED: episode.ended}[phase]
+        return Release(key.type, data, self._stamp(moment, key.type), key.type in ALARMS)
+
+    def _stamp(self, moment: float, event_type: EventType) -> str:
+        """The beginning of the grain, or the second, in which `moment` lies."""
+        grain = self._policy.gate.grain_of(event_type) or 1
+        wall = self._wall().timestamp() - (self._now() - moment)
+        stamp = dt.datetime.fromtimestamp(wall // grain * grain, dt.timezone.utc)
+        return stamp.isoformat(timespec="seconds").replace("+00:00", "Z")

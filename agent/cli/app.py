@@ -9,7 +9,7 @@ from __future__ import annotations
 import typer
 
 from agent.cli import eval as evaluation
-from agent.cli import replay, version
+from agent.cli import demo, events, relay, replay, run, status, version
 
 app = typer.Typer(
     name="vigie",
@@ -27,6 +27,12 @@ def _vigie() -> None:
     """Keep `vigie COMMAND` a group, whatever number of commands there is."""
 
 
+app.command()(run.run)
+app.command()(demo.demo)
+app.command()(run.sense)
+app.command()(relay.relay)
+app.command()(status.status)
+app.command()(events.events)
 app.command()(version.version)
 app.command()(replay.replay)
 app.add_typer(evaluation.app, name="eval")

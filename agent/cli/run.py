@@ -33,8 +33,10 @@ def sense(config: ConfigFile = None, pipe_fd: PipeFd = None) -> None:
     """
     import socket
 
-    from agent.policy import PolicyError, load_policy
+    from agent.inference.backend import InferenceError
+    from agent.policy import load_policy
     from agent.sense import SenseError, sense_main
+    from agent.settings import SettingsError
     from agent.supervise import die_with_parent
 
     settings = loaded(config)
@@ -45,6 +47,6 @@ def sense(config: ConfigFile = None, pipe_fd: PipeFd = None) -> None:
         policy = load_policy(settings.policy_file, service=pipe_fd is None)
         connection = socket.socket(fileno=pipe_fd) if pipe_fd is not None else None
         code = sense_main(settings, policy, connection)
-    except (PolicyError, SenseError) as error:
+    except (SettingsError, SenseError, InferenceError) as error:
         fail(str(error), 2)
     raise typer.Exit(code)

@@ -1,0 +1,243 @@
+"""The connection to the broker: one thread that connects, with everything it has to say put into a queue.
+
+Each connection is a new client of paho, so that nothing is kept in two places: what is not acknowledged stands in the
+outbox and is sent again. MQTT 5 is tried first; a broker that does not know it gets 3.1.1. The pause between two tries
+doubles and is jittered, since a whole fleet loses its broker at the same moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import random
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from agent.contract import Status, topic
+from agent.settings import MqttSettings
+
+log = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT_S = 10.0
+#: A connection that lasts this long was a good one: the next pause is short again.
+_STABLE_S = 10.0
+_V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
+
+
+class MqttError(RuntimeError):
+    """The connection cannot be set up at all; the text says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker has accepted the connection; nothing is under way on it yet."""
+
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is gone, or did not come about; `reason` is for people."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The broker has answered for a message; `refused` says why it does not take it."""
+
+    message: int
+    refused: str | None
+
+
+Happening = Connected | Disconnected | Acknowledged
+
+
+def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer with the files of the settings; None where TLS is off.
+
+    Raises:
+        MqttError: a file is missing or no certificate.
+    """
+    if not settings.tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if settings.cert_file:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+    except (OSError, ssl.SSLError) as error:
+        files = f"ca_file={settings.ca_file} cert_file={settings.cert_file} key_file={settings.key_file}"
+        raise MqttError(f"mqtt: a certificate or key cannot be used ({error}); check {files}") from error
+    return context
+
+
+def new_client(
+    settings: MqttSettings, client_id: str, protocol: MQTTProtocolVersion, *, reconnect: bool = False
+) -> paho.Client:
+    """A client of paho with the names and keys of the settings.
+
+    Raises:
+        MqttError: a file of the settings cannot be used.
+    """
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id,
+        protocol=protocol,
+        reconnect_on_failure=reconnect,
+    )
+    client.connect_timeout = _CONNECT_TIMEOUT_S
+    context = tls_context(settings)
+    if context is not None:
+        client.tls_set_context(context)
+    if settings.username is not None:
+        password = None
+        if settings.password_file is not None:
+            try:
+                password = settings.password_file.read_text().rstrip("\n")
+            except OSError as error:
+                raise MqttError(f"mqtt.password_file: {settings.password_file}: {error.strerror}") from error
+        client.username_pw_set(settings.username, password)
+    return client
+
+
+class Link:
+    """A connection that comes back by itself. `happenings` and `publish` are for one thread; paho has its own."""
+
+    def __init__(self, settings: MqttSettings, site: str, device: str, boot: str) -> None:
+        """Check the settings; nothing is connected yet.
+
+        Raises:
+            MqttError: they cannot work.
+        """
+        self._settings = settings
+        self._client_id = f"vigie-{site}-{device}"
+        self._status_topic = topic(site, device, "status")
+        self._will = Status(state="offline", boot=boot).model_dump_json().encode()
+        self._queue: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+        self.wake, self._waker = socket.socketpair()
+        """Becomes readable when there are happenings."""
+        self._waker.setblocking(False)
+        self.wake.setblocking(False)
+        self._stopping = threading.Event()
+        self._client: paho.Client | None = None
+        self._accepted = False
+        self._reason = ""
+        self._protocol = _V311 if settings.protocol == "3.1.1" else _V5
+        self._backoff_s = settings.backoff_min_s
+        new_client(settings, self._client_id, self._protocol)
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._thread.start()
+
+    def happenings(self) -> list[Happening]:
+        """What has happened since the last call."""
+        with contextlib.suppress(BlockingIOError):
+            while self.wake.recv(4096):
+                pass
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self._queue.get_nowait())
+        return found
+
+    def publish(self, topic_name: str, payload: bytes, *, retain: bool = False) -> int | None:
+        """Hand a message to the connection with QoS 1; its number, or None when there is no connection."""
+        client = self._client
+        if client is None or not self._accepted:
+            return None
+        info = client.publish(topic_name, payload, qos=1, retain=retain)
+        return info.mid if info.rc is MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def stop(self) -> None:
+        """Disconnect, so that the broker does not send the will, and end the thread."""
+        self._stopping.set()
+        if self._client is not None:
+            self._client.disconnect()
+        if self._thread.is_alive():
+            self._thread.join(_CONNECT_TIMEOUT_S + 1)
+        self.wake.close()
+        self._waker.close()
+
+    def _tell(self, happening: Happening) -> None:
+        self._queue.put(happening)
+        with contextlib.suppress(OSError):
+            self._waker.send(b"x")
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            self._connect_once()
+            if time.monotonic() - began > _STABLE_S:
+                self._backoff_s = self._settings.backoff_min_s
+            self._stopping.wait(self._backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            self._backoff_s = min(2 * self._backoff_s, self._settings.backoff_max_s)
+
+    def _connect_once(self) -> None:
+        """One connection from its first to its last byte."""
+        self._accepted = False
+        self._reason = "the broker closed the connection"
+        protocol = self._protocol
+        try:
+            client = new_client(self._settings, self._client_id, protocol)
+            client.will_set(self._status_topic, self._will, qos=1, retain=True)
+            client.max_inflight_messages_set(self._settings.inflight)
+            client.on_connect = self._on_connect
+            client.on_disconnect = self._on_disconnect
+            client.on_publish = self._on_publish
+            self._client = client
+            client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
+            client.loop_forever()
+        except (OSError, MqttError, ValueError) as error:
+            self._reason = f"{self._settings.host}:{self._settings.port}: {error}"
+        if self._fell_back(protocol, accepted=self._accepted):
+            self._protocol = _V311
+            self._backoff_s = self._settings.backoff_min_s
+        self._accepted = False
+        self._client = None
+        self._tell(Disconnected(self._reason))
+
+    def _fell_back(self, protocol: MQTTProtocolVersion, *, accepted: bool) -> bool:
+        """Whether the broker does not speak MQTT 5: it says so, or hangs up without an answer as old ones do."""
+        if self._settings.protocol != "auto" or protocol is _V311 or accepted:
+            return False
+        return "protocol version" in self._reason.lower() or "without an answer" in self._reason
+
+    def _on_connect(
+        self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        del client, userdata, flags, properties
+        if reason.is_failure:
+            self._reason = f"the broker refuses the connection: {reason}"
+            return
+        self._accepted = True
+        self._tell(Connected("5" if self._protocol is _V5 else "3.1.1"))
+
+    def _on_disconnect(
+        self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        del client, userdata, flags, properties
+        if not self._accepted:
+            if "refuses" not in self._reason:
+                self._reason = "the broker hung up without an answer; its TLS, ACL or MQTT version may not fit"
+        elif reason.is_failure:
+            self._reason = f"connection lost: {reason}; a publish that the ACL denies ends it too on some brokers"
+
+    def _on_publish(
+        self, client: paho.Client, userdata: Any, message: int, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        del userdata, properties
+        if client is self._client:
+            self._tell(Acknowledged(message, str(reason) if reason.is_failure else None))

@@ -1,0 +1,423 @@
+"""The relaying process: one loop over the pipe, the gate's grains, the broker's answers and the status socket.
+
+Only this loop's thread touches the journal. What the gate releases in one turn is committed in one transaction before
+any of it is handed to the broker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import logging
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from types import FrameType
+
+from agent import __version__, pipe
+from agent.contract import (
+    CONTRACT_VERSION,
+    Birth,
+    CameraState,
+    DetectorNotice,
+    DetectorState,
+    Kind,
+    MicrophoneState,
+    Observation,
+    SenseState,
+    Status,
+    topic,
+)
+from agent.notify import notify
+from agent.policy import Policy
+from agent.relay.gate import Gate, Release
+from agent.relay.journal import Journal, JournalFullError, Row
+from agent.relay.local import LocalServer, LocalStatus
+from agent.relay.mqtt import Acknowledged, Connected, Disconnected, Link
+from agent.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Sense says every 5 s how it is; three times without a word and it is taken for lost.
+SENSE_SILENCE_S = 15.0
+#: Time that relay gives the broker at an orderly stop, seconds.
+FAREWELL_S = 3.0
+#: Releases kept in memory while the disk is full; beyond it the oldest that are no alarms are lost and counted.
+HELD_BACK = 1000
+#: Packets taken from the pipe in one turn, so that a flood starves nothing else.
+_PACKETS_A_TURN = 512
+_HOUSEKEEPING_S = 1.0
+_EXPIRE_EVERY_S = 60.0
+
+
+class Relay:
+    """The relaying loop."""
+
+    def __init__(
+        self, settings: Settings, policy: Policy, journal: Journal, link: Link, connection: socket.socket | None
+    ) -> None:
+        """Set up.
+
+        Args:
+            settings: The configuration.
+            policy: The policy.
+            journal: Audit log and outbox, open.
+            link: Connection to the broker, not started.
+            connection: Inherited end of the pipe; None to listen for sense.
+
+        Raises:
+            PipeError: the pipe's socket cannot be made.
+            OSError: the status socket cannot be made.
+        """
+        self._settings = settings
+        self._policy = policy
+        self._journal = journal
+        self._link = link
+        self._gate = Gate(settings, policy, now=time.monotonic, wall=_utc, synced=_synced)
+        self._selector = selectors.DefaultSelector()
+        self._stop = False
+        self._started = time.monotonic()
+        self._health: Observation | None = None
+        self._heard_at = time.monotonic()
+        self._held: deque[Release] = deque()
+        self._lost = 0
+        self._disk_full = False
+        self._retry_at = 0.0
+        self._expire_at = 0.0
+        self._released = 0
+        self._acknowledged = 0
+        self._refused = 0
+        self._protocol: str | None = None
+        self._broker_reason = "not connected yet"
+        self._under_way: dict[int, Row] = {}
+        self._last_sent = 0
+        self._attempted = 0
+        self._answered: list[int] = []
+        self._told: Status | None = None
+
+        self._selector.register(link.wake, selectors.EVENT_READ, self._on_broker)
+        self._local = LocalServer(settings.pipe.status_socket)
+        self._selector.register(self._local.socket, selectors.EVENT_READ, self._on_ask)
+        self._listener = None if connection else pipe.listen(settings.pipe.socket)
+        self._sense = connection
+        if connection:
+            self._selector.register(connection, selectors.EVENT_READ, self._on_sense)
+        if self._listener:
+            self._selector.register(self._listener, selectors.EVENT_READ, self._on_newcomer)
+
+    def run(self) -> int:
+        """Relay until a signal; the exit code of the process."""
+        wake, waker = socket.socketpair()
+        waker.setblocking(False)
+        self._selector.register(wake, selectors.EVENT_READ, lambda: wake.recv(64))
+        signal.set_wakeup_fd(waker.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._link.start()
+        notify("READY=1")
+        log.info("event=ready boot=%s outbox=%d", self._journal.boot, self._journal.depth)
+        try:
+            while not self._stop:
+                self.turn()
+            self._farewell()
+        finally:
+            signal.set_wakeup_fd(-1)
+            self._close()
+            wake.close()
+            waker.close()
+        return 0
+
+    def turn(self) -> None:
+        """Wait for something to do, and do it."""
+        for key, _ in self._selector.select(self._timeout()):
+            key.data()
+        self._commit(self._gate.due())
+        self._settle_answers()
+        self._expire()
+        self._send()
+        self._tell_status(self._status())
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        if now < self._expire_at:
+            return
+        self._expire_at = now + _EXPIRE_EVERY_S
+        with contextlib.suppress(JournalFullError):
+            gone = self._journal.expire()
+            if gone:
+                log.warning("event=evicted reason=too_old events=%d", gone)
+
+    def _timeout(self) -> float:
+        due = self._gate.next_due()
+        return _HOUSEKEEPING_S if due is None else min(_HOUSEKEEPING_S, max(0.0, due - time.monotonic()))
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._stop = True
+
+    def _on_newcomer(self) -> None:
+        assert self._listener is not None  # noqa: S101 - it is registered only if it is there
+        connection, _ = self._listener.accept()
+        try:
+            pipe.check_peer(connection, frozenset())
+        except OSError as error:
+            log.warning("event=stranger_refused reason=%r", str(error))
+            return
+        self._hang_up()
+        self._sense = connection
+        self._selector.register(connection, selectors.EVENT_READ, self._on_sense)
+
+    def _hang_up(self) -> None:
+        if self._sense is not None:
+            self._selector.unregister(self._sense)
+            self._sense.close()
+            self._sense = None
+            self._gate.sense_restarted()
+
+    def _on_sense(self) -> None:
+        for _ in range(_PACKETS_A_TURN):
+            if self._sense is None:
+                return
+            message = pipe.receive(self._sense)
+            if message is None:
+                return
+            if not message:
+                self._hang_up()
+                return
+            observation = self._gate.take(message)
+            if observation is not None:
+                self._hear(observation)
+
+    def _hear(self, observation: Observation) -> None:
+        if observation.kind is Kind.REPLY:
+            log.info("event=reply control=%s answer=%s", observation.control.name, observation.reply.name)
+            return
+        self._heard_at = time.monotonic()
+        if observation.sense is SenseState.STARTING:
+            self._gate.sense_restarted()
+        self._health = observation
+
+    def _commit(self, releases: list[Release]) -> None:
+        """Release what may leave; on a full disk hold it back and try again with the next turn."""
+        if not releases and not self._held:
+            return
+        self._held.extend(releases)
+        if self._disk_full and time.monotonic() < self._retry_at:
+            return
+        try:
+            events = self._journal.release(list(self._held))
+        except JournalFullError as error:
+            if not self._disk_full:
+                log.error("event=disk_full reason=%r", str(error))  # noqa: TRY400 - the reason says it all
+            self._disk_full = True
+            self._retry_at = time.monotonic() + _HOUSEKEEPING_S
+            self._drop_held()
+            return
+        self._disk_full = False
+        self._released += len(events)
+        self._held.clear()
+
+    def _drop_held(self) -> None:
+        while len(self._held) > HELD_BACK:
+            plain = next((r for r in self._held if not r.alarm), self._held[0])
+            self._held.remove(plain)
+            self._lost += 1
+
+    def _on_broker(self) -> None:
+        for happening in self._link.happenings():
+            if isinstance(happening, Acknowledged):
+                row = self._under_way.pop(happening.message, None)
+                if row is None:
+                    continue
+                if happening.refused is None:
+                    self._answered.append(row.seq)
+                else:
+                    self._refused += 1
+                    log.warning("event=refused_by_broker topic=%s reason=%r", row.topic, happening.refused)
+            elif isinstance(happening, Connected):
+                log.info("event=connected mqtt=%s", happening.protocol)
+                self._protocol, self._broker_reason = happening.protocol, ""
+                self._begin_connection()
+            elif isinstance(happening, Disconnected):
+                log.warning("event=disconnected reason=%r", happening.reason)
+                self._protocol, self._broker_reason = None, happening.reason
+                self._under_way.clear()
+
+    def _begin_connection(self) -> None:
+        """Everything that is not acknowledged is sent again, after birth and status."""
+        self._under_way.clear()
+        self._last_sent = 0
+        self._told = None
+        self._link.publish(self._topic("birth"), self._birth().model_dump_json().encode(), retain=True)
+
+    def _settle_answers(self) -> None:
+        if not self._answered:
+            return
+        try:
+            self._journal.acknowledged(self._answered)
+        except JournalFullError:
+            return
+        self._acknowledged += len(self._answered)
+        self._answered.clear()
+
+    def _send(self) -> None:
+        """Fill the window of messages under way from the outbox."""
+        room = self._settings.mqtt.inflight - len(self._under_way)
+        if self._protocol is None or room <= 0:
+            return
+        rows = self._journal.waiting(self._last_sent, room)
+        fresh = [row for row in rows if row.seq > self._attempted]
+        if fresh:
+            with contextlib.suppress(JournalFullError):
+                self._journal.attempted(fresh)
+            self._attempted = fresh[-1].seq
+        for row in rows:
+            message = self._link.publish(row.topic, row.payload)
+            if message is None:
+                return
+            self._under_way[message] = row
+            self._last_sent = row.seq
+
+    def _topic(self, *levels: str) -> str:
+        return topic(self._settings.device.site, self._settings.device.name, *levels)
+
+    def _status(self) -> Status:
+        health = self._health
+        silent = time.monotonic() - self._heard_at > SENSE_SILENCE_S
+        reasons = []
+        if silent or (health is not None and health.sense is SenseState.STOPPING):
+            reasons.append("sense")
+        if health is not None and not silent:
+            if any(c not in {CameraState.NONE, CameraState.LIVE, CameraState.PAUSED} for c in health.cameras):
+                reasons.append("camera")
+            if health.microphone in {MicrophoneState.LOST, MicrophoneState.SILENT, MicrophoneState.CONNECTING}:
+                reasons.append("microphone")
+            if health.detector is DetectorState.MOTION:
+                reasons.append("detector")
+        if self._disk_full:
+            reasons.append("disk")
+        if self._journal.salvaged:
+            reasons.append("journal")
+        if self._gate.counters.get("dropped.rate"):
+            reasons.append("rate")
+        if health is None and not silent:
+            state = "starting"
+        elif health is not None and health.sense is SenseState.PAUSED and not silent:
+            state = "paused"
+        elif health is not None and health.sense is SenseState.STARTING and not silent:
+            state = "starting"
+        else:
+            state = "degraded" if reasons else "ready"
+        return Status.model_validate({"state": state, "boot": self._journal.boot, "reasons": tuple(reasons)})
+
+    def _tell_status(self, status: Status) -> None:
+        if status != self._told and self._link.publish(
+            self._topic("status"), status.model_dump_json().encode(), retain=True
+        ):
+            self._told = status
+
+    def _birth(self) -> Birth:
+        detectors = tuple(
+            DetectorNotice(type=f"vigie.{d.type}.v1", mode=d.mode, basis=d.legal_basis, until=d.until.isoformat())
+            for d in self._policy.detectors
+        )
+        return Birth(
+            boot=self._journal.boot,
+            agent=__version__,
+            contract=CONTRACT_VERSION,
+            k=self._policy.gate.k,
+            detectors=detectors,
+            config=self._settings.digest(),
+            policy=self._policy.digest(),
+        )
+
+    def _on_ask(self) -> None:
+        health = self._health
+        cameras = health.cameras[: len(self._settings.cameras)] if health else ()
+        self._local.answer(
+            LocalStatus.model_validate(
+                {
+                    "status": self._status(),
+                    "broker": self._protocol,
+                    "broker_reason": self._broker_reason,
+                    "sense": health.sense.name.lower() if health else "unknown",
+                    "cameras": [state.name.lower() for state in cameras],
+                    "microphone": health.microphone.name.lower() if health else "unknown",
+                    "detector": health.detector.name.lower() if health else "unknown",
+                    "rate": health.rate.name.lower() if health else "unknown",
+                    "outbox_events": self._journal.depth,
+                    "outbox_bytes": self._journal.outbox_bytes,
+                    "held_back": len(self._held),
+                    "released": self._released,
+                    "acknowledged": self._acknowledged,
+                    "evicted": self._journal.evicted,
+                    "salvaged": self._journal.salvaged,
+                    "refused_by_broker": self._refused,
+                    "counters": {**self._gate.counters, **({"lost.disk_full": self._lost} if self._lost else {})},
+                    "uptime_s": int(time.monotonic() - self._started),
+                }
+            )
+        )
+
+    def _farewell(self) -> None:
+        """Release what still waits for its grain, give the broker a moment, and say that this is no accident."""
+        self._on_sense()
+        self._commit(self._gate.flush())
+        deadline = time.monotonic() + FAREWELL_S
+        self._tell_status(Status(state="stopping", boot=self._journal.boot))
+        while self._protocol is not None and self._journal.depth and time.monotonic() < deadline:
+            self._send()
+            for key, _ in self._selector.select(0.1):
+                if key.data == self._on_broker:
+                    key.data()
+            self._settle_answers()
+        self._tell_status(Status(state="offline", boot=self._journal.boot))
+
+    def _close(self) -> None:
+        self._link.stop()
+        self._local.close()
+        for end in (self._sense, self._listener):
+            if end is not None:
+                end.close()
+        self._selector.close()
+        self._journal.close()
+        log.info(
+            "event=stopped released=%d acknowledged=%d waiting=%d",
+            self._released,
+            self._acknowledged,
+            self._journal.depth,
+        )
+
+
+def _utc() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc)
+
+
+def _synced() -> bool:
+    """Whether the wall clock was ever set: a Jetson without network starts in 1970."""
+    return time.time() > dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc).timestamp()
+
+
+def relay_main(settings: Settings, policy: Policy, connection: socket.socket | None) -> int:
+    """Run the relaying process; its exit code.
+
+    Raises:
+        JournalError, MqttError, OSError: it cannot start; the text says why.
+    """
+    journal = Journal(
+        settings.journal.folder,
+        settings.device.site,
+        settings.device.name,
+        outbox_max_bytes=int(settings.journal.outbox_max_mib * 2**20),
+        outbox_max_age_s=settings.journal.outbox_max_age_h * 3600,
+        audit_max_bytes=int(settings.journal.audit_max_mib * 2**20),
+    )
+    try:
+        link = Link(settings.mqtt, settings.device.site, settings.device.name, journal.boot)
+        relay = Relay(settings, policy, journal, link, connection)
+    except BaseException:
+        journal.close()
+        raise
+    return relay.run()

@@ -32,11 +32,13 @@ class Frame:
 class FrameSource(Protocol):
     """Where frames come from. Not thread-safe: one thread opens, reads and closes it."""
 
-    live: bool
-    """True when frames come at their own pace and a missed one is gone; False for a file that waits."""
+    @property
+    def live(self) -> bool:
+        """True when frames come at their own pace and a missed one is gone; False for a file that waits."""
 
-    frames_total: int | None
-    """Number of frames where it is known beforehand (files, scenarios), for progress bars."""
+    @property
+    def frames_total(self) -> int | None:
+        """Number of frames where it is known beforehand (files, scenarios), for progress bars."""
 
     def read(self, timeout_s: float) -> Frame | None:
         """The next frame, or None when none came within the time.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import typer
 
+from agent.cli import bench, demo, events, relay, replay, run, status, version
 from agent.cli import eval as evaluation
-from agent.cli import demo, events, relay, replay, run, status, version
 
 app = typer.Typer(
     name="vigie",
@@ -36,3 +36,4 @@ app.command()(events.events)
 app.command()(version.version)
 app.command()(replay.replay)
 app.add_typer(evaluation.app, name="eval")
+app.add_typer(bench.app, name="bench")

@@ -13,11 +13,12 @@ This module is pure: it imports nothing of ours.
 from __future__ import annotations
 
 import enum
+import re
 import struct
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, WithJsonSchema
 
 OBSERVATION_SIZE = 32
 CONTROL_MAX_SIZE = 4096
@@ -36,7 +37,7 @@ NO_ONSET = 0xFFFF_FFFF
 
 
 class ContractError(ValueError):
-    """A message that does not keep the contract; the text says which field and why, never its content."""
+    """A message that does not keep the contract; the text says what is wrong with it."""
 
 
 class EventType(enum.IntEnum):
@@ -253,9 +254,31 @@ class ReplyCode(enum.IntEnum):
     REFUSED = 3
 
 
-# version, kind, type, phase, zone, camera, slot, level, variant, confidence, count, age_ms, onset_age,
-# sense, cameras 0-3, microphone, detector, rate, control, reply, and two reserved bytes that must be zero
-_STRUCT = struct.Struct("<10B H I I 10B 2x")
+#: The bytes of an observation in their order, little-endian: name and struct code. Reserved bytes must be zero.
+LAYOUT = (
+    ("version", "B"),
+    ("kind", "B"),
+    ("type", "B"),
+    ("phase", "B"),
+    ("zone", "B"),
+    ("camera", "B"),
+    ("slot", "B"),
+    ("level", "B"),
+    ("variant", "B"),
+    ("confidence", "B"),
+    ("count", "H"),
+    ("age_ms", "I"),
+    ("onset_age", "I"),
+    ("sense", "B"),
+    ("cameras", "4B"),
+    ("microphone", "B"),
+    ("detector", "B"),
+    ("rate", "B"),
+    ("control", "B"),
+    ("reply", "B"),
+    ("reserved", "2x"),
+)
+_STRUCT = struct.Struct("<" + "".join(code for _, code in LAYOUT))
 assert _STRUCT.size == OBSERVATION_SIZE  # noqa: S101 - a layout that is not 32 bytes must never import
 
 
@@ -395,8 +418,8 @@ class Observation:
         return observation
 
 
-# Which fields each kind may use; every other field must keep its default, so that no bit is free.
-_USES: dict[Kind, frozenset[str]] = {
+#: Which fields each kind may use; every other field must keep its default, so that no bit is free.
+USES: dict[Kind, frozenset[str]] = {
     Kind.EPISODE: frozenset(
         {"type", "phase", "zone", "camera", "slot", "level", "variant", "confidence", "count", "age_ms", "onset_age"}
     ),
@@ -406,7 +429,7 @@ _USES: dict[Kind, frozenset[str]] = {
 _NEUTRAL = {
     name: Observation.__dataclass_fields__[name].default for name in Observation.__dataclass_fields__ if name != "kind"
 }
-_MUST_BE_NEUTRAL = {kind: tuple(name for name in _NEUTRAL if name not in used) for kind, used in _USES.items()}
+_MUST_BE_NEUTRAL = {kind: tuple(name for name in _NEUTRAL if name not in used) for kind, used in USES.items()}
 
 
 def _bounded(name: str, value: int, top: int, none: int | None = None) -> None:
@@ -446,7 +469,7 @@ def _check(o: Observation) -> None:
 class _Closed(BaseModel):
     """A message without room for anything that is not named here."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class Pause(_Closed):
@@ -485,16 +508,23 @@ def parse_control(message: bytes) -> Pause | Resume | Selftest:
         raise ContractError(f"no control message: {error.errors()[0]['type']}") from None
 
 
+_NAME = "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
 #: Part of a topic and of `source`: unique in the fleet, no wildcard, no slash.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+Name = Annotated[str, StringConstraints(pattern=f"^{_NAME}$")]
 #: Reference of the legal basis, as an officer writes it.
 Basis = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ./:_-]{0,39}$")]
 
 EventId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9]{6,12}$")]
 EpisodeId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}$")]
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
+Date = Annotated[str, StringConstraints(pattern=f"^{_DATE}$")]
 #: UTC, to the second (or to 100 µs for an onset): RFC 3339.
-Timestamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
-OnsetTimestamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{4}Z$")]
+Timestamp = Annotated[str, StringConstraints(pattern=f"^{_DATE}T{_TIME}Z$")]
+OnsetTimestamp = Annotated[str, StringConstraints(pattern=rf"^{_DATE}T{_TIME}\.[0-9]{{4}}Z$")]
+#: Eight random hexadecimal digits, new at each start of relay.
+BootId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 CountClass = Literal["<k", "1-4", "5-9", "10-19", "20-49", "50-99", "100-199", ">=200"]
 DurationClass = Literal["<10s", "<1min", "1-5min", "5-15min", "15-60min", ">1h"]
@@ -509,22 +539,36 @@ class EventData(_Closed):
     """What an event says. Everything here is a class, a random id or a name from the local configuration."""
 
     episode: EpisodeId
+    """Random, ties the phases of one episode together and dies with it."""
     phase: PhaseName
+    """`started` without a later `ended` where the type is about persons or the duration is already told."""
     zone: Name | None = None
+    """Zone it happened in; absent where the type has none."""
     camera: Name | None = None
+    """Camera, where there is no zone."""
     level: LevelName | None = None
+    """Occupancy class of the zone (crowd types, at least k people)."""
     variant: VariantName | None = None
+    """Sort of movement (`crowd.movement`)."""
     count: CountClass | None = None
+    """People as a class (crowd types); `<k` below the k of the device's birth message."""
     confidence: ConfidenceName
+    """`confirmed` is for what a second kind of sensor has confirmed."""
     duration: DurationClass | None = None
+    """How long it lasted, where that is known."""
     onset: OnsetTimestamp | None = None
+    """Onset of a gunshot or an explosion, where the policy allows it."""
     clock: ClockName
+    """Whether the device's clock was synchronised."""
     basis: Basis
+    """Reference of the legal basis."""
 
 
+_TYPE_NAMES = [f"vigie.{event_type.label}.v1" for event_type in EventType]
 EventTypeName = Annotated[
     str,
-    StringConstraints(pattern=r"^vigie\.(" + "|".join(t.label.replace(".", r"\.") for t in EventType) + r")\.v1$"),
+    StringConstraints(pattern="^(" + "|".join(map(re.escape, _TYPE_NAMES)) + ")$"),
+    WithJsonSchema({"type": "string", "enum": _TYPE_NAMES}),
 ]
 
 
@@ -533,9 +577,12 @@ class Event(_Closed):
 
     specversion: Literal["1.0"] = "1.0"
     id: EventId
-    source: Annotated[str, StringConstraints(pattern=r"^/vigie/[a-z0-9-]{1,32}/[a-z0-9-]{1,32}$")]
+    """Boot id and a running number: unique, and the same when the event is delivered twice."""
+    source: Annotated[str, StringConstraints(pattern=f"^/vigie/{_NAME}/{_NAME}$")]
+    """`/vigie/<site>/<device>`."""
     type: EventTypeName
     time: Timestamp
+    """When it happened, as the beginning of its grain; alarms to the second."""
     datacontenttype: Literal["application/json"] = "application/json"
     data: EventData
 
@@ -548,10 +595,12 @@ class Status(_Closed):
     """Retained on `status`, and the last will: is the device alive."""
 
     state: Literal["starting", "ready", "degraded", "paused", "stopping", "offline"]
-    boot: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+    boot: BootId
+    """The episodes of any other boot are over."""
     reasons: tuple[
         Literal["camera", "microphone", "detector", "sense", "disk", "clock", "journal", "policy", "rate"], ...
     ] = ()
+    """Why it is degraded."""
 
 
 class DetectorNotice(_Closed):
@@ -559,20 +608,29 @@ class DetectorNotice(_Closed):
 
     type: EventTypeName
     mode: Literal["on", "shadow"]
+    """`shadow` is counted on the device and never sent."""
     basis: Basis
-    until: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
+    """Reference of the legal basis."""
+    until: Date
+    """Last day on which it may run."""
 
 
 class Birth(_Closed):
     """Retained on `birth`: what runs on this device and on what legal basis."""
 
-    boot: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+    boot: BootId
     agent: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.+-]{1,40}$")]
+    """Version of the agent."""
     contract: int
+    """Version of the contract."""
     k: Annotated[int, Field(ge=1, le=100)]
+    """No count below k people leaves the device."""
     detectors: tuple[DetectorNotice, ...]
-    config: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    policy: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    """What may be detected."""
+    config: Sha256
+    """SHA-256 of the configuration, without user names and passwords."""
+    policy: Sha256
+    """SHA-256 of the policy."""
 
 
 def topic(site: str, device: str, *levels: str) -> str:

@@ -59,6 +59,9 @@ from agent.settings import Settings
 
 #: Open episodes, and ended ones whose grain has not.
 MAX_EPISODES = 2 * MAX_SLOTS
+#: The two clocks do not agree to the last microsecond: what comes so shortly before the end of a grain waits for the
+#: next, so that a grain which has just been released is not released again.
+_EDGE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +267,8 @@ class Gate:
         if episode.due is None:
             grain = self._policy.gate.grain_of(key.type)
             wait = grain - self._wall().timestamp() % grain if grain else 0.0
+            if 0 < wait < _EDGE_S:
+                wait += grain
             episode.due = self._now() + wait
 
     def _settle_until(self, moment: float) -> list[Release]:

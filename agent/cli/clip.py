@@ -11,6 +11,8 @@ from agent.cli.common import fail
 from agent.settings import CameraSettings, InferenceSettings, SettingsError
 
 if TYPE_CHECKING:
+    from agent.capture.frame import FrameSource
+    from agent.perception.scene import Detector
     from agent.replay import Tick
 
 Fps = Annotated[
@@ -45,6 +47,8 @@ def ticks(camera: CameraSettings, inference: InferenceSettings, title: str) -> I
     from agent.perception.detect import open_detector
     from agent.replay import replay
 
+    source: FrameSource
+    simulated: Detector | None
     try:
         watch = Watch(camera)
         if camera.source.startswith("sim:"):

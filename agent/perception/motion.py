@@ -68,9 +68,9 @@ class _Background:
         if cv2.countNonZero(moving) > _TOO_MUCH * moving.size:
             self._start()
             return Detections.empty()
-        moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        moving = cv2.morphologyEx(moving, cv2.MORPH_CLOSE, np.ones((9, 5), np.uint8))
-        _, _, stats, _ = cv2.connectedComponentsWithStats(moving)
+        clean = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        clean = cv2.morphologyEx(clean, cv2.MORPH_CLOSE, np.ones((9, 5), np.uint8))
+        _, _, stats, _ = cv2.connectedComponentsWithStats(clean)
         stats = stats[1:]
         stats = stats[stats[:, cv2.CC_STAT_AREA] >= _LEAST_AREA * moving.size]
         corners = stats[:, :2].astype(np.float32)

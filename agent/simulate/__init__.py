@@ -1,0 +1,1 @@
+"""Scenarios with ground truth: people who walk over a ground plane, as boxes or as simple pictures of a camera."""

@@ -1,0 +1,464 @@
+"""The sensing process: cameras, microphone and models in; 32-byte observations out. No network, no disk.
+
+One loop: wait for any camera's newest frame, detect over all cameras at once, let each camera's behaviours look, send
+what changed. Every few seconds it says how it is. What relay may ask of it is the closed `Control` set.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import FrameType
+
+from agent import pipe
+from agent.behaviours.episode import EpisodeChange
+from agent.behaviours.watch import Watch
+from agent.capture.camera import Camera
+from agent.capture.frame import Frame, FrameSource
+from agent.capture.microphone import Microphone, open_sound
+from agent.capture.open import open_source
+from agent.contract import (
+    MAX_AGE_MS,
+    MAX_SLOTS,
+    CameraState,
+    ContractError,
+    ControlCode,
+    DetectorState,
+    Kind,
+    MicrophoneState,
+    Observation,
+    Pause,
+    Phase,
+    RateClass,
+    ReplyCode,
+    Resume,
+    SenseState,
+    parse_control,
+)
+from agent.notify import notify
+from agent.perception.detect import open_detector, selftest
+from agent.perception.scene import Detections, Detector
+from agent.policy import Policy
+from agent.settings import CameraSettings, RuleSettings, Settings, mask_url
+
+log = logging.getLogger(__name__)
+
+HEALTH_INTERVAL_S = 5.0
+#: Observations kept while relay does not read; the oldest goes first.
+BACKLOG = 256
+#: Longest wait for a frame, so that control messages and health never wait longer.
+TICK_S = 0.25
+
+
+class SenseError(RuntimeError):
+    """Sense cannot or must not run here; the text says why and what to do."""
+
+
+def reaches_outside() -> bool:
+    """Whether this process has a route out of the machine.
+
+    A datagram socket that is connected sends nothing, but the kernel refuses it where there is no route. The
+    addresses are for documentation only (RFC 5737, RFC 3849).
+    """
+    for family, address in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((address, 9))
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def permitted(camera: CameraSettings, policy: Policy, today: dt.date) -> tuple[list[RuleSettings], list[str]]:
+    """The rules of a camera that the policy allows today, and for each other one the reason in words."""
+    allowed, refused = [], []
+    for rule in camera.rules:
+        entry = policy.entry(rule.event_type, rule.zone, today)
+        if isinstance(entry, str):
+            refused.append(entry)
+        else:
+            allowed.append(rule)
+    return allowed, refused
+
+
+class Outlet:
+    """Sense's end of the pipe: turns episode changes into observations and keeps a short backlog."""
+
+    def __init__(
+        self,
+        connect: Callable[[], socket.socket],
+        connection: socket.socket | None,
+        zones: Sequence[str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._connect = connect
+        self._connection = connection
+        self._zones = {name: index for index, name in enumerate(zones)}
+        self._clock = clock
+        self._backlog: deque[tuple[Observation, float]] = deque(maxlen=BACKLOG)
+        self._slots: dict[tuple[int, int, str], int] = {}
+        self._retry_at = 0.0
+        self._backoff_s = 0.5
+        self.dropped = 0
+
+    def episode(self, camera: int, change: EpisodeChange) -> None:
+        """Queue one step of an episode; its slot is free again once it has ended."""
+        key = (camera, change.type, change.zone)
+        slot = self._slots.get(key)
+        if slot is None:
+            if change.phase is Phase.ENDED:
+                return
+            slot = next((s for s in range(MAX_SLOTS) if s not in self._slots.values()), None)
+            if slot is None:
+                self.dropped += 1
+                return
+            self._slots[key] = slot
+        if change.phase is Phase.ENDED:
+            del self._slots[key]
+        observation = Observation(
+            Kind.EPISODE,
+            type=change.type,
+            phase=change.phase,
+            zone=self._zones[change.zone],
+            camera=camera,
+            slot=slot,
+            level=change.level,
+            variant=change.variant,
+            confidence=change.confidence,
+            count=change.count,
+        )
+        self._queue(observation, change.time)
+
+    def tell(self, observation: Observation) -> None:
+        """Queue a health observation or a reply."""
+        self._queue(observation, self._clock())
+
+    def _queue(self, observation: Observation, moment: float) -> None:
+        if len(self._backlog) == BACKLOG:
+            self.dropped += 1
+        self._backlog.append((observation, moment))
+
+    def flush(self) -> None:
+        """Send as much of the backlog as relay takes now, oldest first; connect again when it is due."""
+        if self._connection is None and not self._reconnect():
+            return
+        assert self._connection is not None  # noqa: S101 - _reconnect has just made it
+        while self._backlog:
+            observation, moment = self._backlog[0]
+            if observation.kind is Kind.EPISODE:
+                age_ms = round(1000 * max(0.0, self._clock() - moment))
+                observation = replace(observation, age_ms=min(age_ms, MAX_AGE_MS))
+            try:
+                if not pipe.send(self._connection, observation):
+                    return
+            except OSError:
+                self._lose()
+                return
+            self._backlog.popleft()
+
+    def control(self) -> bytes | None:
+        """The next raw control message, if there is one."""
+        if self._connection is None:
+            return None
+        message = pipe.receive_control(self._connection)
+        if message == b"":
+            self._lose()
+            return None
+        return message
+
+    def _reconnect(self) -> bool:
+        if self._clock() < self._retry_at:
+            return False
+        try:
+            self._connection = self._connect()
+        except OSError as error:
+            self._retry_at = self._clock() + self._backoff_s * (1 + random.random() / 2)  # noqa: S311 - jitter
+            self._backoff_s = min(2 * self._backoff_s, 15.0)
+            log.warning("event=relay_unreachable reason=%r", str(error))
+            return False
+        self._backoff_s = 0.5
+        return True
+
+    def _lose(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+            log.warning("event=relay_gone backlog=%d", len(self._backlog))
+
+    def close(self) -> None:
+        """Close the pipe."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class Sense:
+    """The sensing loop over one to four cameras and a microphone."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        outlet: Outlet,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], dt.datetime] = lambda: dt.datetime.now().astimezone(),
+    ) -> None:
+        """Open the detector and the sources.
+
+        Raises:
+            SenseError: nothing is configured to watch.
+        """
+        if not settings.cameras:
+            raise SenseError("no [[camera]] is configured: vigie config init writes an example")
+        self._settings = settings
+        self._policy = policy
+        self._outlet = outlet
+        self._clock = clock
+        self._wall = wall
+        self._wake = threading.Event()
+        self._stop = False
+        self._paused = False
+        self._started = clock()
+        self._analysed = 0
+        self._analysed_then = 0
+        self._health_at = clock()
+        self._day = dt.date.min
+        self._watches: list[Watch] = []
+
+        simulated: dict[int, Detector] = {}
+        self.cameras = [self._camera(i, c, simulated) for i, c in enumerate(settings.cameras)]
+        detector, self.detector_state, reasons = open_detector(settings.inference)
+        for reason in reasons:
+            log.warning("event=detector reason=%r", reason)
+        self._detector: Detector = _Routed(detector, simulated)
+        self.microphone = (
+            Microphone(lambda: open_sound(settings.microphone.source or "", loop=settings.microphone.loop))
+            if settings.microphone.source
+            else None
+        )
+
+    def _camera(self, index: int, camera: CameraSettings, simulated: dict[int, Detector]) -> Camera:
+        def opener() -> FrameSource:
+            if camera.source.startswith("sim:"):
+                from agent.simulate.source import open_sim
+
+                source, detector = open_sim(camera.source, replay=False)
+                if detector is not None:
+                    simulated[index] = detector
+                return source
+            return open_source(camera.source, fps=camera.fps, loop=camera.loop, replay=False)
+
+        blank = camera.source.startswith("sim:")  # some scenarios have no pictures, and none has a lens
+        return Camera(camera.name, opener, fps=camera.fps, wake=self._wake, look=not blank)
+
+    def run(self) -> int:
+        """Sense until a signal or the end of all sources; the exit code of the process."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._tell_health(SenseState.STARTING)
+        for source in self._sources():
+            source.start()
+        notify("READY=1")
+        log.info("event=ready detector=%s cameras=%d", self.detector_state.name.lower(), len(self.cameras))
+        try:
+            while not self._stop and not self._all_ended():
+                self.step()
+        finally:
+            self._close_episodes()
+            for source in self._sources():
+                source.close()
+            self._tell_health(SenseState.STOPPING)
+            self._outlet.close()
+            self._log_summary()
+        return 0
+
+    def _sources(self) -> list[Camera | Microphone]:
+        return [*self.cameras, *([self.microphone] if self.microphone else [])]
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._stop = True
+        self._wake.set()
+
+    def _all_ended(self) -> bool:
+        return all(camera.state is CameraState.ENDED for camera in self.cameras)
+
+    def step(self) -> None:
+        """One turn of the loop: frames if there are any, control messages, health when it is due."""
+        self._wake.wait(TICK_S)
+        self._wake.clear()
+        self._renew_watches()
+        frames = [(i, frame) for i, camera in enumerate(self.cameras) if (frame := camera.take()) is not None]
+        if frames and not self._paused:
+            self._look(frames)
+        for index, camera in enumerate(self.cameras):
+            if camera.state in {CameraState.LOST, CameraState.ENDED}:
+                self._report(index, self._watches[index].close(self._clock()))
+        while (message := self._outlet.control()) is not None:
+            self._obey(message)
+        if self._clock() >= self._health_at:
+            self._tell_health(self._state())
+            notify("WATCHDOG=1")
+        self._outlet.flush()
+
+    def _look(self, frames: list[tuple[int, Frame]]) -> None:
+        detections = self._detector.detect(frames)
+        for (index, frame), found in zip(frames, detections, strict=True):
+            self._report(index, self._watches[index].update(frame, found))
+        self._analysed += len(frames)
+
+    def _report(self, camera: int, changes: Sequence[EpisodeChange]) -> None:
+        for change in changes:
+            self._outlet.episode(camera, change)
+
+    def _renew_watches(self) -> None:
+        """Ask the policy again on every new day, since a permission has a last day."""
+        today = self._wall().date()
+        if today == self._day:
+            return
+        self._close_episodes()
+        self._day = today
+        self._watches = []
+        for camera in self._settings.cameras:
+            rules, refused = permitted(camera, self._policy, today)
+            for reason in refused:
+                log.warning("event=detector_refused camera=%s reason=%r", camera.name, reason)
+            self._watches.append(Watch(camera, rules, self._wall))
+
+    def _close_episodes(self) -> None:
+        for index, watch in enumerate(self._watches):
+            self._report(index, watch.close(self._clock()))
+        self._outlet.flush()
+
+    def _obey(self, message: bytes) -> None:
+        try:
+            control = parse_control(message)
+        except ContractError as error:
+            log.warning("event=control_refused reason=%r", str(error))
+            return
+        if isinstance(control, Pause):
+            self._pause(True)
+            self._reply(ControlCode.PAUSE, ReplyCode.DONE)
+        elif isinstance(control, Resume):
+            self._pause(False)
+            self._reply(ControlCode.RESUME, ReplyCode.DONE)
+        else:
+            works = selftest(self._detector)
+            self._reply(ControlCode.SELFTEST, ReplyCode.DONE if works else ReplyCode.FAILED)
+
+    def _pause(self, paused: bool) -> None:
+        """The privacy shutter: the devices themselves are closed, not only ignored."""
+        if paused:
+            self._close_episodes()
+        self._paused = paused
+        for source in self._sources():
+            if paused:
+                source.pause()
+            else:
+                source.resume()
+        self._tell_health(self._state())
+
+    def _reply(self, control: ControlCode, reply: ReplyCode) -> None:
+        self._outlet.tell(Observation(Kind.REPLY, control=control, reply=reply))
+
+    def _state(self) -> SenseState:
+        if self._paused:
+            return SenseState.PAUSED
+        cameras_live = all(c.state is CameraState.LIVE for c in self.cameras)
+        hears = self.microphone is None or self.microphone.state in {MicrophoneState.LIVE, MicrophoneState.ENDED}
+        if cameras_live and hears and self.detector_state is DetectorState.MODEL:
+            return SenseState.READY
+        return SenseState.DEGRADED
+
+    def _tell_health(self, state: SenseState) -> None:
+        states = [camera.state for camera in self.cameras] + [CameraState.NONE] * (4 - len(self.cameras))
+        self._outlet.tell(
+            Observation(
+                Kind.HEALTH,
+                sense=state,
+                cameras=(states[0], states[1], states[2], states[3]),
+                microphone=self.microphone.state if self.microphone else MicrophoneState.NONE,
+                detector=self.detector_state,
+                rate=self._rate(),
+            )
+        )
+        self._health_at = self._clock() + HEALTH_INTERVAL_S
+        self._outlet.flush()
+
+    def _rate(self) -> RateClass:
+        wanted = sum(camera.fps for camera in self._settings.cameras) * HEALTH_INTERVAL_S
+        share = (self._analysed - self._analysed_then) / wanted
+        self._analysed_then = self._analysed
+        if share == 0:
+            return RateClass.STOPPED
+        if share < 0.5:
+            return RateClass.LOW
+        return RateClass.REDUCED if share < 0.9 else RateClass.FULL
+
+    def _log_summary(self) -> None:
+        elapsed = max(1e-9, self._clock() - self._started)
+        log.info(
+            "event=stopped frames=%d frames_per_s=%.1f camera_drops=%d pipe_drops=%d seconds=%.1f",
+            self._analysed,
+            self._analysed / elapsed,
+            sum(camera.drops for camera in self.cameras),
+            self._outlet.dropped,
+            elapsed,
+        )
+
+
+class _Routed:
+    """Sends the frames of cameras that simulate detections to their own detector, all others to the real one."""
+
+    def __init__(self, real: Detector, simulated: dict[int, Detector]) -> None:
+        self._real = real
+        self._simulated = simulated
+
+    def detect(self, frames: Sequence[tuple[int, Frame]]) -> list[Detections]:
+        """The objects of each frame, in the order of `frames`."""
+        if not self._simulated:
+            return self._real.detect(frames)
+        real = [(i, frame) for i, frame in frames if i not in self._simulated]
+        found = iter(self._real.detect(real) if real else [])
+        return [
+            self._simulated[i].detect([(i, frame)])[0] if i in self._simulated else next(found) for i, frame in frames
+        ]
+
+
+def sense_main(settings: Settings, policy: Policy, connection: socket.socket | None) -> int:
+    """Run the sensing process.
+
+    Args:
+        settings: The configuration.
+        policy: The policy, as sense itself has read it.
+        connection: Inherited end of the pipe (`vigie run`); None as a service, which connects to relay by itself.
+
+    Raises:
+        SenseError: as a service, the outside can be reached from here; or nothing is configured.
+    """
+    if connection is None and reaches_outside():
+        raise SenseError(
+            "refusing to sense: this process has a route to the outside; "
+            "start it by its unit (PrivateNetwork=yes), or use `vigie run` in development"
+        )
+    for camera in settings.cameras:
+        log.info("event=camera name=%s source=%s", camera.name, mask_url(camera.source))
+
+    def connect() -> socket.socket:
+        client = pipe.connect(settings.pipe.socket)
+        pipe.check_peer(client, frozenset({settings.pipe.socket.stat().st_uid}))
+        return client
+
+    log.info("event=starting pid=%d", os.getpid())
+    return Sense(settings, policy, Outlet(connect, connection, settings.zone_names, time.monotonic)).run()

@@ -1,0 +1,164 @@
+"""Sense: what it sends, what it refuses, and that a full or broken pipe never stops it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+
+import pytest
+
+from agent import pipe
+from agent.behaviours.episode import EpisodeChange
+from agent.contract import MAX_AGE_MS, MAX_SLOTS, EventType, Kind, Observation, Phase, SenseState
+from agent.policy import DetectorPolicy, Policy
+from agent.sense import BACKLOG, Outlet, Sense, SenseError, permitted
+from agent.settings import CameraSettings, Settings
+
+TODAY = dt.date(2026, 11, 23)
+
+
+class Clock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def no_relay() -> socket.socket:
+    raise ConnectionRefusedError(111, "nobody listens")
+
+
+@pytest.fixture
+def ends() -> tuple[socket.socket, socket.socket]:
+    return pipe.pair()
+
+
+def change(phase: Phase, *, zone: str = "quay", time: float = 100.0) -> EpisodeChange:
+    return EpisodeChange(EventType.ZONE_INTRUSION, zone, phase, time)
+
+
+def received(end: socket.socket) -> list[Observation]:
+    messages = []
+    while message := pipe.receive(end):
+        messages.append(Observation.unpack(message))
+    return messages
+
+
+def test_the_phases_of_an_episode_share_a_slot_which_is_then_free_again(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    sense_end, relay_end = ends
+    with relay_end, Clocked(Outlet(no_relay, sense_end, ["quay", "lawn"], Clock())) as outlet:
+        outlet.episode(0, change(Phase.STARTED))
+        outlet.episode(0, change(Phase.STARTED, zone="lawn"))
+        outlet.episode(0, change(Phase.ENDED))
+        outlet.episode(1, change(Phase.STARTED))
+        outlet.flush()
+        sent = [(o.zone, o.phase, o.slot) for o in received(relay_end)]
+    assert sent == [(0, Phase.STARTED, 0), (1, Phase.STARTED, 1), (0, Phase.ENDED, 0), (0, Phase.STARTED, 0)]
+
+
+class Clocked:
+    """Closes an outlet at the end of a test."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self.outlet = outlet
+
+    def __enter__(self) -> Outlet:
+        return self.outlet
+
+    def __exit__(self, *_: object) -> None:
+        self.outlet.close()
+
+
+def test_age_is_measured_when_the_observation_leaves(ends: tuple[socket.socket, socket.socket]) -> None:
+    sense_end, relay_end = ends
+    clock = Clock()
+    with relay_end, Clocked(Outlet(no_relay, sense_end, ["quay"], clock)) as outlet:
+        outlet.episode(0, change(Phase.STARTED, time=clock.now - 1.5))
+        clock.now += 2
+        outlet.episode(0, change(Phase.ONGOING, time=0.0 - MAX_AGE_MS))
+        outlet.flush()
+        assert [o.age_ms for o in received(relay_end)] == [3500, MAX_AGE_MS]
+
+
+def test_a_relay_that_does_not_read_costs_the_oldest_observations_and_is_counted(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    sense_end, relay_end = ends
+    with relay_end, Clocked(Outlet(no_relay, sense_end, ["quay"], Clock())) as outlet:
+        for _ in range(5000):
+            outlet.tell(Observation(Kind.HEALTH, sense=SenseState.READY))
+            outlet.flush()
+        assert outlet.dropped > 0
+        queued = len(received(relay_end))
+        outlet.flush()
+        assert queued + len(received(relay_end)) >= BACKLOG
+
+
+def test_slots_run_out_without_harm(ends: tuple[socket.socket, socket.socket]) -> None:
+    sense_end, relay_end = ends
+    zones = [f"z{i}" for i in range(MAX_SLOTS)]
+    with relay_end, Clocked(Outlet(no_relay, sense_end, zones, Clock())) as outlet:
+        for zone in zones:
+            outlet.episode(0, change(Phase.STARTED, zone=zone))
+        outlet.episode(1, change(Phase.STARTED, zone="z0"))
+        assert outlet.dropped == 1
+
+
+def test_sense_connects_again_when_relay_comes_back_and_keeps_what_it_had(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    sense_end, relay_end = ends
+    clock = Clock()
+    fresh: list[socket.socket] = []
+    with Clocked(Outlet(lambda: fresh.pop() if fresh else no_relay(), sense_end, ["quay"], clock)) as outlet:
+        relay_end.close()
+        outlet.episode(0, change(Phase.STARTED))
+        outlet.flush()
+        outlet.flush()
+        again, other = pipe.pair()
+        fresh.append(again)
+        clock.now += 60
+        outlet.flush()
+        with other:
+            assert [o.phase for o in received(other)] == [Phase.STARTED]
+
+
+def camera(*types: str) -> CameraSettings:
+    return CameraSettings.model_validate(
+        {
+            "name": "north",
+            "source": "sim:empty",
+            "zone": [{"name": "quay", "polygon": [[0, 0], [1, 0], [1, 1]]}],
+            "rule": [{"type": t, "zone": "quay"} for t in types],
+        }
+    )
+
+
+def test_a_rule_without_a_policy_entry_is_refused_in_words() -> None:
+    policy = Policy(
+        detectors=(
+            DetectorPolicy(
+                type="crowd.gathering",
+                purpose="crowd safety",
+                legal_basis="FR-2026-04/3",
+                body="the city",
+                until=TODAY,
+            ),
+        )
+    )
+    allowed, refused = permitted(camera("crowd.gathering", "person.loitering"), policy, TODAY)
+    assert [rule.type for rule in allowed] == ["crowd.gathering"]
+    assert "person.loitering" in refused[0]
+    allowed, refused = permitted(camera("crowd.gathering"), policy, TODAY + dt.timedelta(days=1))
+    assert not allowed
+    assert "ended on 2026-11-23" in refused[0]
+
+
+def test_sense_without_a_camera_says_what_to_do() -> None:
+    with pytest.raises(SenseError, match="vigie config init"):
+        Sense(Settings(), Policy(), Outlet(no_relay, None, [], Clock()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,10 +41,9 @@ def require() -> Callable[..., None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own VIGIE_ variables must not change what a test sees."""
     keep = {"VIGIE_DATA", "VIGIE_REQUIRE_RIGS"}
     for name in list(os.environ):
         if name.startswith("VIGIE_") and name not in keep:
             monkeypatch.delenv(name)
-    yield

@@ -13,10 +13,10 @@ import stat
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agent.contract import ALARMS, CROWD_TYPES, Basis, ContractError, EventType, Name
-from agent.settings import SettingsError, explain, read_toml
+from agent.contract import ALARMS, CROWD_TYPES, Basis, EventType, Name
+from agent.settings import SettingsError, TypeLabel, explain, read_toml
 
 Text = Annotated[str, Field(min_length=3, max_length=400)]
 
@@ -32,22 +32,13 @@ class _Table(BaseModel):
 class DetectorPolicy(_Table):
     """The permission for one kind of detection."""
 
-    type: str = Field(description="Event type, such as `crowd.gathering`.")
+    type: TypeLabel = Field(description="Event type, such as `crowd.gathering`.")
     zones: tuple[Name, ...] = Field((), description="Zones it is allowed in; empty: all of the device.")
     mode: Literal["on", "shadow"] = Field("on", description="`shadow` is counted on the device and never sent.")
     purpose: Text = Field(description="What it is for, in words that the public understands.")
     legal_basis: Basis = Field(description="Reference of the legal basis; it goes into every event.")
     body: Text = Field(description="The body responsible for it.")
     until: dt.date = Field(description="Last day on which it may run.")
-
-    @field_validator("type")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        try:
-            EventType.parse(value)
-        except ContractError as error:
-            raise ValueError(str(error)) from None
-        return value
 
     @property
     def event_type(self) -> EventType:
@@ -59,13 +50,13 @@ class GatePolicy(_Table):
     """How much detail may leave."""
 
     k: int = Field(5, ge=1, le=100, description="No count below k persons leaves; it becomes `<k`.")
-    crowd_grain_s: float = Field(60, ge=0, le=3600, description="Grain of crowd and count types, seconds.")
-    grain_s: float = Field(10, ge=0, le=3600, description="Grain of all other types, seconds.")
+    crowd_grain_s: int = Field(60, ge=0, le=3600, description="Grain of crowd and count types, seconds.")
+    grain_s: int = Field(10, ge=0, le=3600, description="Grain of all other types, seconds.")
 
-    def grain_of(self, event_type: EventType) -> float:
+    def grain_of(self, event_type: EventType) -> int:
         """Seconds that an event of this type waits for the end of its grain; 0 for alarms, which go at once."""
         if event_type in ALARMS:
-            return 0.0
+            return 0
         return self.crowd_grain_s if event_type in CROWD_TYPES else self.grain_s
 
 
@@ -78,6 +69,8 @@ class Policy(_Table):
     def entry(self, event_type: EventType, zone: str | None, today: dt.date) -> DetectorPolicy | str:
         """The permission for a detector, or the reason in words why there is none.
 
+        Where several entries permit it, the first one of the file counts.
+
         Args:
             event_type: What it detects.
             zone: Zone it watches, None where the type has no zone.
@@ -88,11 +81,12 @@ class Policy(_Table):
             return f"{event_type.label}: the policy has no [[policy.detector]] entry for it"
         here = [d for d in entries if not d.zones or zone in d.zones]
         if not here:
-            return f"{event_type.label}: the policy does not allow it in zone {zone}"
-        valid = [d for d in here if d.until >= today]
-        if not valid:
-            return f"{event_type.label}: its legal basis {here[0].legal_basis} ended on {here[0].until}"
-        return min(valid, key=lambda d: d.mode != "on")
+            return f"{event_type.label}: the policy does not allow it {f'in zone {zone}' if zone else 'without a zone'}"
+        valid = next((d for d in here if d.until >= today), None)
+        if valid is None:
+            last = max(here, key=lambda d: d.until)
+            return f"{event_type.label}: its legal basis {last.legal_basis} ended on {last.until}"
+        return valid
 
     def digest(self) -> str:
         """SHA-256 of the whole policy, in hexadecimal."""
@@ -113,13 +107,14 @@ def load_policy(path: Path, *, service: bool = False) -> Policy:
     Raises:
         PolicyError: it cannot be read, has an unknown key or a missing one, or (as a service) others can change it.
     """
-    if service:
-        status = path.stat() if path.exists() else None
-        if status is not None and (status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-            raise PolicyError([f"{path}: must belong to root and be writable by nobody else: chown root, chmod 644"])
     try:
-        return _File.model_validate(read_toml(path)).policy
+        policy = _File.model_validate(read_toml(path)).policy
     except SettingsError as error:
         raise PolicyError(error.problems) from None
     except ValidationError as error:
         raise PolicyError([f"{path}: {line}" for line in explain(error, _File)]) from None
+    if service:
+        status = path.stat()
+        if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PolicyError([f"{path}: must belong to root and be writable by nobody else: chown root, chmod 644"])
+    return policy

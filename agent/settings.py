@@ -15,16 +15,27 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit, urlunsplit
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as EnvironmentValueError
 
 from agent.contract import MAX_CAMERAS, MAX_ZONES, EventType, Name
 
@@ -44,6 +55,27 @@ class SettingsError(ValueError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the nearest known one, or nothing where none is near."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+_TYPE_LABELS = [event_type.label for event_type in EventType]
+
+
+def _known_type(label: str) -> str:
+    if label not in _TYPE_LABELS:
+        raise ValueError(f"no event type is called {label!r}{did_you_mean(label, _TYPE_LABELS)}")
+    return label
+
+
+#: The public name of an event type.
+TypeLabel = Annotated[
+    str, AfterValidator(_known_type), WithJsonSchema({"type": "string", "enum": _TYPE_LABELS}, mode="validation")
+]
 
 
 class _Table(BaseModel):
@@ -82,6 +114,8 @@ class MqttSettings(_Table):
             raise ValueError("tls = false is only for a broker on this machine (localhost)")
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("cert_file and key_file belong together")
+        if self.backoff_min_s > self.backoff_max_s:
+            raise ValueError("backoff_min_s is longer than backoff_max_s")
         return self
 
 
@@ -147,20 +181,11 @@ class RuleSettings(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    type: str = Field(description="Event type, such as `crowd.gathering`.")
+    type: TypeLabel = Field(description="Event type, such as `crowd.gathering`.")
     zone: Name | None = Field(None, description="Zone it watches.")
     schedule: tuple[str, ...] = Field(
         (), description='When it is on, local time, such as "Mon-Fri 22:00-06:00"; empty: always.'
     )
-
-    @field_validator("type")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        labels = [t.label for t in EventType]
-        if value not in labels:
-            near = difflib.get_close_matches(value, labels, 1)
-            raise ValueError(f"no event type is called {value!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-        return value
 
     @field_validator("schedule")
     @classmethod
@@ -199,8 +224,7 @@ class CameraSettings(_Table):
         names = [zone.name for zone in self.zones]
         for rule in self.rules:
             if rule.zone is not None and rule.zone not in names:
-                near = difflib.get_close_matches(rule.zone, names, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; this camera has: {', '.join(names) or 'none'}"
+                hint = did_you_mean(rule.zone, names) or f"; this camera has: {', '.join(names) or 'none'}"
                 raise ValueError(f"rule {rule.type} names zone {rule.zone!r}, which is not on camera {self.name}{hint}")
         return self
 
@@ -218,7 +242,12 @@ class Settings(BaseSettings):
     """The whole configuration of a device."""
 
     model_config = SettingsConfigDict(
-        env_prefix="VIGIE_", env_nested_delimiter="__", extra="forbid", frozen=True, populate_by_name=True
+        env_prefix="VIGIE_",
+        env_prefix_target="all",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
     )
 
     device: DeviceSettings = DeviceSettings()
@@ -247,50 +276,110 @@ class Settings(BaseSettings):
         """All zones in the configuration's order: an observation names a zone by its place in this list."""
         return tuple(zone.name for camera in self.cameras for zone in camera.zones)
 
+    def masked(self) -> dict[str, Any]:
+        """The whole configuration as JSON would have it, without the user names and passwords of its URLs."""
+        table = self.model_dump(mode="json", by_alias=True)
+        for source in [*table["camera"], table["microphone"]]:
+            source["source"] = source["source"] and mask_url(source["source"])
+        return table
+
     def digest(self) -> str:
-        """SHA-256 of the whole configuration, in hexadecimal."""
-        return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
+        """SHA-256 of the masked configuration, in hexadecimal: published, it must not help to guess a password."""
+        return hashlib.sha256(json.dumps(self.masked(), sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what it is given: `load` puts the layers together, and knows where each value came from."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+class Layer(NamedTuple):
+    """One source of settings."""
+
+    origin: str
+    table: dict[str, Any]
+
+
+def layers(config: Path | None = None, options: Mapping[str, Any] | None = None) -> list[Layer]:
+    """What each source says, the weakest first: file, drop-ins, environment, command line.
+
+    Args:
+        config: TOML file; by default `$VIGIE_CONFIG` or `/etc/vigie/vigie.toml` (which may then be absent).
+        options: Values from the command line, nested.
+
+    Raises:
+        SettingsError: files that cannot be read or are no TOML, variables that are no settings.
+    """
+    named = config or (Path(os.environ["VIGIE_CONFIG"]) if os.environ.get("VIGIE_CONFIG") else None)
+    path = named or DEFAULT_CONFIG
+    files = [path] if named or path.exists() else []
+    files += sorted(path.with_name(path.name + ".d").glob("*.toml"))
+    found = []
+    problems = _strangers_in_environment()
+    if named and not path.exists():
+        raise SettingsError([f"{path}: there is no such file; vigie config init writes a first one"])
+    for file in files:
+        try:
+            found.append(Layer(str(file), read_toml(file)))
+        except SettingsError as error:  # noqa: PERF203 - one bad file must not hide the next
+            problems += error.problems
+    try:
+        found.append(Layer("environment", EnvSettingsSource(Settings)()))
+    except EnvironmentValueError as error:
+        problems.append(f"environment: {error}; write a whole table or list as JSON")
+    if problems:
+        raise SettingsError(problems)
+    return [*found, Layer("command line", dict(options or {}))]
+
+
+def origin(found: Sequence[Layer], path: Sequence[int | str]) -> str | None:
+    """The strongest layer that says something at `path`; None where all leave it to the default."""
+    return next((layer.origin for layer in reversed(found) if _says(layer.table, path)), None)
+
+
+def _says(value: Any, path: Sequence[int | str]) -> bool:
+    for part in path:
+        if isinstance(value, Mapping):
+            if part not in value:
+                return False
+            value = value[part]
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        else:
+            return False
+    return True
 
 
 def load(config: Path | None = None, options: Mapping[str, Any] | None = None) -> Settings:
     """The settings of this machine.
 
     Args:
-        config: TOML file; by default `$VIGIE_CONFIG` or `/etc/vigie/vigie.toml` (which may then be absent).
-        options: Values from the command line, nested, stronger than anything else.
+        config: As for `layers`.
+        options: As for `layers`.
 
     Raises:
         SettingsError: a file that cannot be read, no TOML, an unknown key, a value out of bounds.
     """
-    named = config or (Path(os.environ["VIGIE_CONFIG"]) if os.environ.get("VIGIE_CONFIG") else None)
-    path = named or DEFAULT_CONFIG
-    files = [path] if named or path.exists() else []
-    files += sorted(path.with_name(path.name + ".d").glob("*.toml"))
+    found = layers(config, options)
     merged: dict[str, Any] = {}
-    for file in files:
-        _merge(merged, read_toml(file))
-    _check_environment()
-    return _validate(merged, options or {})
-
-
-def _validate(files: Mapping[str, Any], options: Mapping[str, Any]) -> Settings:
-    class _Loaded(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            del dotenv_settings, file_secret_settings
-            return (init_settings, env_settings, InitSettingsSource(settings_cls, dict(files)))
-
+    for layer in found:
+        _merge(merged, layer.table)
     try:
-        return _Loaded(**options)
+        return Settings(**merged)
     except ValidationError as error:
-        raise SettingsError(explain(error, Settings)) from None
+        lines = []
+        for item in error.errors():
+            said = origin(found, item["loc"]) if item["loc"] else None
+            lines.append((f"{said}: " if said else "") + _problem(item, Settings))
+        raise SettingsError(lines) from None
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
@@ -317,31 +406,46 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError([f"{path}: no TOML: {error}"]) from error
 
 
-def _check_environment() -> None:
-    known = [f"VIGIE_{name.upper()}" for name in Settings.model_fields] + ["VIGIE_CAMERA"]
-    for variable in os.environ:
-        if not variable.startswith("VIGIE_") or variable in _NOT_SETTINGS:
-            continue
-        head = variable.partition("__")[0]
-        if head not in known:
-            near = difflib.get_close_matches(head, known, 1)
-            raise SettingsError(
-                [f"environment: {variable} is no setting" + (f"; did you mean {near[0]}?" if near else "")]
-            )
+def _strangers_in_environment() -> list[str]:
+    known = {
+        f"VIGIE_{name}".upper() for key, field in Settings.model_fields.items() for name in (key, field.alias or key)
+    }
+    heads = {name: name.upper().partition("__")[0] for name in os.environ if name.upper().startswith("VIGIE_")}
+    return [
+        f"environment: {name} is no setting{did_you_mean(head, known)} (two underscores stand for a dot)"
+        for name, head in sorted(heads.items())
+        if head not in known | _NOT_SETTINGS
+    ]
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line for each problem: the key's path, what is wrong, and the nearest known key."""
-    lines = []
-    for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"]) or "configuration"
-        if item["type"] == "extra_forbidden":
-            known = _keys_at(model, item["loc"][:-1])
-            near = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
-            lines.append(f"{path}: unknown key" + (f"; did you mean {near[0]!r}?" if near else ""))
-        else:
-            lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}")
-    return lines
+def explain(error: ValidationError, model: type[BaseModel], also: Iterable[str] = ()) -> list[str]:
+    """One line for each problem: the key's path, what is wrong, and the nearest known key.
+
+    Args:
+        error: What pydantic found.
+        model: The model that it checked.
+        also: Further keys that may stand at the top, known to somebody else.
+    """
+    return [_problem(item, model, also) for item in error.errors()]
+
+
+def _problem(item: ErrorDetails, model: type[BaseModel], also: Iterable[str] = ()) -> str:
+    loc, kind = item["loc"], item["type"]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+    if kind == "extra_forbidden":
+        known = _keys_at(model, loc[:-1]) + (list(also) if len(loc) == 1 else [])
+        return f"{path}: unknown key{did_you_mean(str(loc[-1]), known)}"
+    if kind == "missing":
+        return f"{path}: is missing"
+    if kind == "tuple_type":
+        table = isinstance(item["input"], Mapping)
+        return f"{path}: must be a list" + (f": write [[{path}]] instead of [{path}]" if table else "")
+    if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == _NAME_PATTERN:
+        return f"{path}: a name has a to z, 0 to 9 and '-' (not at its ends), at most 32 of them"
+    return f"{path or 'configuration'}: {item['msg'].removeprefix('Value error, ')}"
+
+
+_NAME_PATTERN = get_args(Name)[1].pattern
 
 
 def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
@@ -372,12 +476,14 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def mask_url(url: str) -> str:
-    """The address without user and password, for logs and tables."""
-    parts = urlsplit(url)
-    if parts.username is None and parts.password is None:
+    """The address without what may be a secret, for logs and tables: user, password, query, and `key=value` in a path.
+
+    Where a password itself contains `/` or `@`, too much is masked rather than too little.
+    """
+    if "://" not in url:
         return url
-    host = parts.hostname or ""
-    return urlunsplit(parts._replace(netloc=f"***@{host}" + (f":{parts.port}" if parts.port else "")))
+    without_user = re.sub(r"(?s)://.*@", "://***@", url)
+    return re.sub(r"(?s)(\?|(?<=[/;&])[^/;&?]*=).*", "***", without_user)
 
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

@@ -55,5 +55,7 @@ def build(rule: RuleSettings, camera: CameraSettings) -> Behaviour:
     try:
         parameters = behaviour.Parameters.model_validate(rule.parameters)
     except ValidationError as error:
-        raise SettingsError([f"{path}: {problem}" for problem in explain(error, behaviour.Parameters)]) from None
+        raise SettingsError(
+            [f"{path}: {problem}" for problem in explain(error, behaviour.Parameters, RuleSettings.model_fields)]
+        ) from None
     return behaviour(Zone(zone.name, zone.polygon), parameters)

@@ -93,7 +93,9 @@ class Policy(_Table):
         return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
 
 
-class _File(_Table):
+class PolicyFile(_Table):
+    """The policy file: one table."""
+
     policy: Policy
 
 
@@ -108,11 +110,11 @@ def load_policy(path: Path, *, service: bool = False) -> Policy:
         PolicyError: it cannot be read, has an unknown key or a missing one, or (as a service) others can change it.
     """
     try:
-        policy = _File.model_validate(read_toml(path)).policy
+        policy = PolicyFile.model_validate(read_toml(path)).policy
     except SettingsError as error:
         raise PolicyError(error.problems) from None
     except ValidationError as error:
-        raise PolicyError([f"{path}: {line}" for line in explain(error, _File)]) from None
+        raise PolicyError([f"{path}: {line}" for line in explain(error, PolicyFile)]) from None
     if service:
         status = path.stat()
         if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

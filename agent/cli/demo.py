@@ -69,10 +69,9 @@ def demo(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vigie-demo-")))
         try:
-            mqtt = _mqtt(broker) if broker else {"host": "127.0.0.1", "port": stack.enter_context(embedded_broker())}
+            mqtt = _mqtt(broker) if broker else _own(stack.enter_context(embedded_broker()))
         except BrokerError as error:
             fail(str(error), 3)
-        mqtt.setdefault("tls", False)
         environment = dict(os.environ)
         if config is None:
             from agent.demo.configuration import write_configuration
@@ -84,10 +83,15 @@ def demo(
             environment |= {f"VIGIE_MQTT__{key.upper()}": str(value) for key, value in mqtt.items()}
         length = seconds or (_length_s(source) if source else None)
         seen = _Seen()
-        stack.enter_context(_subscribed(path, environment, seen))
+        stack.enter_context(_subscribed(path, environment, seen, console))
         code = _watch(path, environment, seen, console, length, stop_after=seconds)
     _summary(seen, console, as_json=as_json)
     raise typer.Exit(code)
+
+
+def _own(port: int) -> dict[str, Any]:
+    """The embedded broker, which speaks 3.1.1 and leaves a greeting of MQTT 5 without an answer."""
+    return {"host": "127.0.0.1", "port": port, "tls": False, "protocol": "3.1.1"}
 
 
 def _mqtt(address: str) -> dict[str, Any]:
@@ -143,7 +147,7 @@ def _length_s(source: str) -> float | None:
 
 
 @contextlib.contextmanager
-def _subscribed(config: Path, environment: dict[str, str], seen: _Seen) -> Iterator[None]:
+def _subscribed(config: Path, environment: dict[str, str], seen: _Seen, console: Console) -> Iterator[None]:
     """Follow the device's topics on its broker, as anybody with the right to do so would."""
     from agent.cli.events import follow
     from agent.settings import SettingsError, load
@@ -159,6 +163,8 @@ def _subscribed(config: Path, environment: dict[str, str], seen: _Seen) -> Itera
             event = json.loads(payload)
             seen.events[event["type"].removeprefix("vigie.").removesuffix(".v1")] += 1
             seen.last.append(event)
+            if not console.is_terminal:
+                console.print(payload.decode(), highlight=False, markup=False, soft_wrap=True)
         else:
             seen.retained.add(topic.rpartition("/")[2])
 
@@ -189,12 +195,14 @@ def _watch(
     reader.start()
     began = time.monotonic()
     try:
-        with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
+        live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        with live or contextlib.nullcontext():
             while agent.poll() is None:
                 if not seen.ready.is_set():
                     began = time.monotonic()
                 elapsed = time.monotonic() - began
-                live.update(_screen(seen, elapsed, length_s))
+                if live is not None:
+                    live.update(_screen(seen, elapsed, length_s))
                 if stop_after is not None and elapsed >= stop_after:
                     break
                 time.sleep(0.25)
@@ -221,17 +229,10 @@ def _read_log(stream: IO[str], seen: _Seen, console: Console) -> None:
 def _screen(seen: _Seen, elapsed_s: float, length_s: float | None) -> Any:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
-    from rich.table import Table
 
-    table = Table("time (UTC)", "event", "phase", "zone", "level", "count", "confidence", title="Events on the broker")
-    for event in seen.last:
-        data = event["data"]
-        table.add_row(
-            event["time"],
-            event["type"].removeprefix("vigie.").removesuffix(".v1"),
-            data["phase"],
-            *(data.get(key, "") for key in ("zone", "level", "count", "confidence")),
-        )
+    from agent.cli.events import event_table
+
+    table = event_table(seen.last, "Events on the broker")
     if not seen.ready.is_set():
         return Group(table, "starting …")
     if length_s is None:

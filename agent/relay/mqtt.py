@@ -28,7 +28,9 @@ from agent.settings import MqttSettings
 
 log = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 5.0
+_POLL_S = 0.5
+_NO_ANSWER = "the broker gave no answer to the greeting; its TLS, ACL or MQTT version may not fit"
 #: A connection that lasts this long was a good one: the next pause is short again.
 _STABLE_S = 10.0
 _V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
@@ -130,6 +132,7 @@ class Link:
         self._waker.setblocking(False)
         self.wake.setblocking(False)
         self._stopping = threading.Event()
+        self._gone = threading.Event()
         self._client: paho.Client | None = None
         self._accepted = False
         self._reason = ""
@@ -188,6 +191,7 @@ class Link:
     def _connect_once(self) -> None:
         """One connection from its first to its last byte."""
         self._accepted = False
+        self._gone.clear()
         self._reason = "the broker closed the connection"
         protocol = self._protocol
         try:
@@ -199,21 +203,33 @@ class Link:
             client.on_publish = self._on_publish
             self._client = client
             client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
-            client.loop_forever()
+            # In paho's own thread: publishing from another one is safe only then.
+            client.loop_start()
+            self._wait_for_the_end()
+            client.loop_stop()
         except (OSError, MqttError, ValueError) as error:
             self._reason = f"{self._settings.host}:{self._settings.port}: {error}"
-        if self._fell_back(protocol, accepted=self._accepted):
-            self._protocol = _V311
-            self._backoff_s = self._settings.backoff_min_s
-        self._accepted = False
         self._client = None
+        if self._must_fall_back(protocol):
+            log.info("event=falls_back mqtt=3.1.1 reason=%r", self._reason)
+            self._protocol = _V311
+            self._connect_once()
+            return
+        self._accepted = False
         self._tell(Disconnected(self._reason))
 
-    def _fell_back(self, protocol: MQTTProtocolVersion, *, accepted: bool) -> bool:
+    def _wait_for_the_end(self) -> None:
+        deadline = time.monotonic() + _CONNECT_TIMEOUT_S
+        while not self._gone.wait(_POLL_S):
+            if not self._accepted and time.monotonic() > deadline:
+                self._reason = _NO_ANSWER
+                return
+
+    def _must_fall_back(self, protocol: MQTTProtocolVersion) -> bool:
         """Whether the broker does not speak MQTT 5: it says so, or hangs up without an answer as old ones do."""
-        if self._settings.protocol != "auto" or protocol is _V311 or accepted:
+        if self._settings.protocol != "auto" or protocol is _V311 or self._accepted or self._stopping.is_set():
             return False
-        return "protocol version" in self._reason.lower() or "without an answer" in self._reason
+        return self._reason == _NO_ANSWER or "protocol version" in self._reason.lower()
 
     def _on_connect(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
@@ -231,9 +247,10 @@ class Link:
         del client, userdata, flags, properties
         if not self._accepted:
             if "refuses" not in self._reason:
-                self._reason = "the broker hung up without an answer; its TLS, ACL or MQTT version may not fit"
+                self._reason = _NO_ANSWER
         elif reason.is_failure:
             self._reason = f"connection lost: {reason}; a publish that the ACL denies ends it too on some brokers"
+        self._gone.set()
 
     def _on_publish(
         self, client: paho.Client, userdata: Any, message: int, reason: ReasonCode, properties: Properties | None

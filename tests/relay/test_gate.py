@@ -48,7 +48,7 @@ NOON = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.timezone.utc)
 QUAY, GATE, YARD = 0, 1, 2
 
 
-def settings(**pipe: float) -> Settings:
+def settings(southern: tuple[str, ...] = ("yard",), **pipe: float) -> Settings:
     polygon = [[0, 0], [1, 0], [1, 1]]
     return Settings.model_validate(
         {
@@ -59,7 +59,7 @@ def settings(**pipe: float) -> Settings:
                     "source": "sim:a",
                     "zone": [{"name": n, "polygon": polygon} for n in ("quay", "gate")],
                 },
-                {"name": "south", "source": "sim:b", "zone": [{"name": "yard", "polygon": polygon}]},
+                {"name": "south", "source": "sim:b", "zone": [{"name": n, "polygon": polygon} for n in southern]},
             ],
         }
     )
@@ -83,12 +83,12 @@ def policy(*, mode: str = "on", until: str = "2026-12-31", types: tuple[EventTyp
 class Bench:
     """A gate with the clocks in the test's hand."""
 
-    def __init__(self, rules: Policy | None = None, *, wall: dt.datetime = NOON, **pipe: float) -> None:
+    def __init__(self, rules: Policy | None = None, *, wall: dt.datetime = NOON, **settings_: Any) -> None:
         self.elapsed = 0.0
         self.synced = True
         self.told: list[tuple[float, Release]] = []
         self.gate = Gate(
-            settings(**pipe),
+            settings(**settings_),
             rules or policy(),
             now=lambda: 5000.0 + self.elapsed,
             wall=lambda: wall + dt.timedelta(seconds=self.elapsed),
@@ -141,6 +141,14 @@ def test_crowd_types_have_the_long_grain() -> None:
     (release,) = bench.wait(0.2)
     assert release.time == "2026-11-23T12:00:00Z"
     assert release.data.count == "20-49"
+
+
+def test_what_comes_a_moment_before_the_end_of_a_grain_waits_for_the_next() -> None:
+    bench = Bench(wall=NOON + dt.timedelta(seconds=9.95))
+    bench.see(EventType.ZONE_INTRUSION)
+    assert bench.wait(10) == []
+    (release,) = bench.wait(0.1)
+    assert release.time == "2026-11-23T12:00:00Z"
 
 
 def test_the_age_of_an_observation_sets_its_stamp_and_not_its_release() -> None:
@@ -382,6 +390,18 @@ def test_a_flood_is_cut_to_the_bounded_rate() -> None:
     assert bench.gate.counters == {"dropped.rate": 90}
     bench.elapsed = 3
     assert sum(bench.gate.take(health) is not None for _ in range(100)) == 6
+
+
+def test_what_waits_for_its_grain_is_bounded() -> None:
+    bench = Bench(southern=tuple(f"yard-{i}" for i in range(62)), max_burst=1000)
+    types = (EventType.ZONE_INTRUSION, EventType.PERSON_LOITERING, EventType.SOUND_SIREN)
+    places = [(event_type, zone) for event_type in types for zone in range(64)]
+    for event_type, zone in places:
+        bench.see(event_type, zone=zone)
+        if bench.gate.counters.get("dropped.full", 0) == 0:
+            bench.see(event_type, Phase.ENDED, zone=zone)
+    assert bench.gate.counters == {"dropped.full": len(places) - MAX_EPISODES}
+    assert len(bench.wait(10)) == MAX_EPISODES
 
 
 def test_episode_ids_are_random_and_unique_among_the_open_ones() -> None:

@@ -1,0 +1,292 @@
+"""What the journal keeps through crashes, damage and a full disk, and what it gives up first."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.contract import ALARMS, Event, EventData, EventType
+from agent.relay.gate import Release
+from agent.relay.journal import Journal, JournalError, JournalFullError
+
+NOON = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.timezone.utc)
+ALARM, PLAIN = EventType.SOUND_SCREAM, EventType.CROWD_DENSITY
+
+
+class Clock:
+    """A wall clock in the test's hand."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> dt.datetime:
+        return self.now
+
+
+class Shelf:
+    """The journal of one device, opened and closed as its relay starts and stops."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self.folder = folder
+        self.clock = clock
+        self._journal: Journal | None = None
+
+    def open(self, **limits: float) -> Journal:
+        """Open it, and close it first if it is open."""
+        self.close()
+        known: dict[str, Any] = {"outbox_max_bytes": 10**6, "outbox_max_age_s": 3600.0, "audit_max_bytes": 10**7}
+        self._journal = Journal(self.folder, "old-port", "cam-07", wall=self.clock, **{**known, **limits})
+        return self._journal
+
+    def close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def audited(self) -> list[tuple[str, str | None]]:
+        """Kind and event id of every audit entry, in order."""
+        with contextlib.closing(sqlite3.connect(self.folder / "journal.sqlite")) as database:
+            return database.execute("SELECT kind, event_id FROM audit ORDER BY seq").fetchall()
+
+    def entries(self, kind: str) -> list[str | None]:
+        """Event ids of the audit entries of one kind."""
+        return [event_id for found, event_id in self.audited() if found == kind]
+
+    def body_bytes(self) -> int:
+        """Bytes of what the audit log has word for word."""
+        with contextlib.closing(sqlite3.connect(self.folder / "journal.sqlite")) as database:
+            size: int = database.execute("SELECT SUM(LENGTH(body)) FROM audit").fetchone()[0]
+            return size
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    device = Shelf(tmp_path / "journal", Clock())
+    try:
+        yield device
+    finally:
+        device.close()
+
+
+def release(event_type: EventType = PLAIN, episode: str = "9b1e") -> Release:
+    data = EventData(episode=episode, phase="started", zone="quay", confidence="high", clock="synced", basis="FR-1")
+    return Release(event_type, data, "2026-11-23T12:00:00Z", event_type in ALARMS)
+
+
+def ids_waiting(journal: Journal) -> list[str]:
+    return [row.event_id for row in journal.waiting(0, 10_000)]
+
+
+def test_a_release_is_an_event_an_audit_entry_and_an_outbox_row(shelf: Shelf) -> None:
+    journal = shelf.open()
+    (event,) = journal.release([release(ALARM)])
+    (row,) = journal.waiting(0, 10)
+    assert event.id == f"{journal.boot}-000001"
+    assert event.source == "/vigie/old-port/cam-07"
+    assert event.type == "vigie.sound.scream.v1"
+    assert row.topic == "vigie/v1/old-port/cam-07/event/sound.scream"
+    assert Event.model_validate_json(row.payload) == event
+    assert shelf.audited() == [("opened", None), ("released", event.id)]
+
+
+def test_the_audit_log_keeps_what_was_released_word_for_word(shelf: Shelf) -> None:
+    (event,) = shelf.open().release([release()])
+    with contextlib.closing(sqlite3.connect(shelf.folder / "journal.sqlite")) as database:
+        (body,) = database.execute("SELECT body FROM audit WHERE kind = 'released'").fetchone()
+    assert body.encode() == event.to_json()
+
+
+def test_an_acknowledged_event_leaves_the_outbox_and_is_recorded(shelf: Shelf) -> None:
+    journal = shelf.open()
+    first, second = journal.release([release(), release()])
+    rows = journal.waiting(0, 10)
+    journal.attempted(rows)
+    journal.acknowledged([rows[0].seq])
+    assert ids_waiting(journal) == [second.id]
+    assert journal.depth == 1
+    assert journal.outbox_bytes == len(second.to_json())
+    assert shelf.audited()[-3:] == [
+        ("first_attempt", first.id),
+        ("first_attempt", second.id),
+        ("acknowledged", first.id),
+    ]
+
+
+def test_a_second_acknowledgement_changes_nothing(shelf: Shelf) -> None:
+    journal = shelf.open()
+    journal.release([release()])
+    (row,) = journal.waiting(0, 10)
+    journal.acknowledged([row.seq])
+    journal.acknowledged([row.seq])
+    assert (journal.depth, journal.outbox_bytes) == (0, 0)
+    assert len(shelf.entries("acknowledged")) == 1
+
+
+def test_what_was_not_acknowledged_is_there_after_a_restart_under_its_old_id(shelf: Shelf) -> None:
+    before = shelf.open()
+    events = before.release([release(), release(ALARM)])
+    size = before.outbox_bytes
+    after = shelf.open()
+    assert ids_waiting(after) == [event.id for event in events]
+    assert (after.depth, after.outbox_bytes) == (2, size)
+    assert after.boot != before.boot
+
+
+def test_a_killed_process_leaves_all_that_it_released(shelf: Shelf) -> None:
+    """The writer kills itself right behind the commit; the parent finds event, audit entry and outbox row."""
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from agent.contract import EventData, EventType; from agent.relay.gate import Release\n"
+        "from agent.relay.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1]), 'old-port', 'cam-07', outbox_max_bytes=10**6, outbox_max_age_s=3600,"
+        " audit_max_bytes=10**7)\n"
+        "data = EventData(episode='9b1e', phase='started', confidence='high', clock='synced', basis='FR-1')\n"
+        "events = journal.release([Release(EventType.SOUND_SCREAM, data, '2026-11-23T12:00:00Z', True)] * 3)\n"
+        "print(*(event.id for event in events), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(shelf.folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    said = done.stdout.split()
+    assert ids_waiting(shelf.open()) == said
+    assert shelf.entries("released") == said
+
+
+def test_the_oldest_goes_when_the_outbox_is_full_and_is_counted(shelf: Shelf) -> None:
+    size = len(shelf.open().release([release()])[0].to_json())
+    journal = shelf.open(outbox_max_bytes=3 * size)
+    journal.acknowledged([row.seq for row in journal.waiting(0, 10)])
+    events = journal.release([release() for _ in range(5)])
+    assert ids_waiting(journal) == [event.id for event in events[2:]]
+    assert journal.evicted == 2
+    assert shelf.entries("evicted") == [events[0].id, events[1].id]
+    assert journal.outbox_bytes <= 3 * size
+
+
+def test_alarms_are_evicted_last(shelf: Shelf) -> None:
+    size = len(shelf.open().release([release(ALARM)])[0].to_json())
+    journal = shelf.open(outbox_max_bytes=4 * size)
+    journal.acknowledged([row.seq for row in journal.waiting(0, 10)])
+    alarm, *_ = journal.release([release(ALARM), *(release() for _ in range(9))])
+    assert alarm.id in ids_waiting(journal)
+
+
+def test_an_event_that_is_too_old_is_evicted_and_counted(shelf: Shelf) -> None:
+    journal = shelf.open(outbox_max_age_s=3600)
+    journal.release([release()])
+    shelf.clock.now += dt.timedelta(minutes=50)
+    (young,) = journal.release([release()])
+    shelf.clock.now += dt.timedelta(minutes=20)
+    assert journal.expire() == 1
+    assert journal.evicted == 1
+    assert ids_waiting(journal) == [young.id]
+
+
+def test_the_age_of_an_event_from_before_the_clock_was_set_is_not_held_against_it(shelf: Shelf) -> None:
+    shelf.clock.now = dt.datetime(1970, 1, 1, 0, 1, tzinfo=dt.timezone.utc)
+    journal = shelf.open()
+    journal.release([release()])
+    shelf.clock.now = NOON
+    assert journal.expire() == 0
+    assert journal.depth == 1
+
+
+def test_the_oldest_audit_entries_go_when_the_log_is_full(shelf: Shelf) -> None:
+    journal = shelf.open(audit_max_bytes=20_000)
+    for _ in range(200):
+        journal.release([release()])
+        journal.acknowledged([row.seq for row in journal.waiting(0, 10)])
+    (last,) = journal.release([release()])
+    kinds = shelf.audited()
+    assert ("opened", None) not in kinds
+    assert kinds[-1] == ("released", last.id)
+    assert shelf.body_bytes() <= 20_000
+
+
+def test_what_still_waits_stays_in_the_audit_log(shelf: Shelf) -> None:
+    journal = shelf.open(audit_max_bytes=20_000)
+    (waits,) = journal.release([release(ALARM)])
+    (row,) = journal.waiting(0, 1)
+    for _ in range(200):
+        journal.release([release()])
+        journal.acknowledged([later.seq for later in journal.waiting(row.seq, 10)])
+    assert ("released", waits.id) in shelf.audited()
+
+
+def test_only_its_owner_can_read_the_journal(shelf: Shelf) -> None:
+    shelf.open()
+    assert stat.S_IMODE(shelf.folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in shelf.folder.iterdir()} == {0o600}
+
+
+def test_two_relays_cannot_share_a_journal(shelf: Shelf) -> None:
+    shelf.open()
+    with pytest.raises(JournalError, match="another relay uses this journal"):
+        Journal(shelf.folder, "a", "b", outbox_max_bytes=1, outbox_max_age_s=1, audit_max_bytes=1)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_for_people(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match=r"file/journal: cannot be written: Not a directory"):
+        Journal(tmp_path / "file" / "journal", "a", "b", outbox_max_bytes=1, outbox_max_age_s=1, audit_max_bytes=1)
+
+
+def damage_header(path: Path) -> None:
+    path.write_bytes(b"\xff" * 100 + path.read_bytes()[100:])
+
+
+def damage_one_page_in_the_middle(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    page = len(content) // 2 // 4096 * 4096
+    content[page : page + 4096] = os.urandom(4096)
+    path.write_bytes(content)
+
+
+def tear(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 1234])
+
+
+@pytest.mark.parametrize("damage", [damage_header, damage_one_page_in_the_middle, tear])
+def test_a_damaged_database_is_set_aside_and_a_new_one_serves(
+    shelf: Shelf, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    events = shelf.open().release([release() for _ in range(200)])
+    shelf.close()
+    damage(shelf.folder / "journal.sqlite")
+    after = shelf.open()
+    assert [file for file in shelf.folder.iterdir() if file.name.startswith("journal-damaged-20261123T120000Z")]
+    assert "journal_damaged" in caplog.text
+    assert set(ids_waiting(after)) <= {event.id for event in events}
+    assert after.salvaged == after.depth == len(ids_waiting(after))
+    (new,) = after.release([release()])
+    assert new.id in ids_waiting(after)
+
+
+def test_a_full_disk_releases_nothing_and_the_same_call_succeeds_when_there_is_room(shelf: Shelf) -> None:
+    """The file may not grow, which is how SQLite itself says SQLITE_FULL."""
+    journal = shelf.open()
+    journal.release([release()])
+    (pages,) = journal._database.execute("PRAGMA page_count").fetchone()
+    journal._database.execute(f"PRAGMA max_page_count = {pages}")
+    before = (ids_waiting(journal), journal.depth, journal.outbox_bytes, shelf.audited())
+    batch = [release() for _ in range(200)]
+    with pytest.raises(JournalFullError, match="the disk is full; free some space"):
+        journal.release(batch)
+    assert (ids_waiting(journal), journal.depth, journal.outbox_bytes, shelf.audited()) == before
+    journal._database.execute("PRAGMA max_page_count = 1000000")
+    events = journal.release(batch)
+    assert events[0].id == f"{journal.boot}-000002", "numbers of what was not released are not lost"
+    assert journal.depth == 201

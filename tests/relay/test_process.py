@@ -1,0 +1,358 @@
+"""The relaying loop between a real pipe, a real journal and a broker that does as the test says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent import pipe
+from agent.contract import (
+    OBSERVATION_SIZE,
+    CameraState,
+    DetectorState,
+    EventType,
+    Kind,
+    MicrophoneState,
+    Observation,
+    Phase,
+    SenseState,
+)
+from agent.policy import load_policy
+from agent.relay import process
+from agent.relay.journal import Journal
+from agent.relay.local import LocalStatus, ask
+from agent.relay.mqtt import Link
+from agent.relay.process import Relay
+from agent.settings import load
+
+if TYPE_CHECKING:
+    from tests.relay.conftest import Manners, ScriptedBroker
+
+READY = Observation(
+    Kind.HEALTH,
+    sense=SenseState.READY,
+    cameras=(CameraState.LIVE, CameraState.NONE, CameraState.NONE, CameraState.NONE),
+    detector=DetectorState.MODEL,
+)
+
+
+def fall(slot: int = 0, phase: Phase = Phase.STARTED) -> Observation:
+    """An alarm: it is released at once."""
+    return Observation(Kind.EPISODE, EventType.PERSON_DOWN, phase, zone=slot % 8, camera=0, slot=slot)
+
+
+def configure(folder: Path, port: int, **pipe_limits: float) -> Path:
+    """The configuration and the policy of a device with eight zones."""
+    (folder / "policy.toml").write_text(
+        "".join(
+            f'[[policy.detector]]\ntype = "{label}"\npurpose = "First aid"\nlegal_basis = "FR-1"\nbody = "The city"\n'
+            "until = 2099-12-31\n"
+            for label in ("person.down", "zone.intrusion")
+        )
+    )
+    limits = "".join(f"{key} = {value}\n" for key, value in pipe_limits.items())
+    zones = "".join(
+        f'[[camera.zone]]\nname = "zone-{index}"\npolygon = [[0, 0], [1, 0], [1, 1]]\n' for index in range(8)
+    )
+    config = folder / "vigie.toml"
+    config.write_text(
+        f'policy_file = "{folder}/policy.toml"\n'
+        f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\ntls = false\nbackoff_min_s = 0.05\nbackoff_max_s = 0.1\n'
+        f'[journal]\nfolder = "{folder}/journal"\n'
+        f'[pipe]\nsocket = "{folder}/pipe.sock"\nstatus_socket = "{folder}/status.sock"\n{limits}'
+        f'[[camera]]\nname = "north"\nsource = "sim:crowd"\n{zones}'
+    )
+    return config
+
+
+class Bench:
+    """A relay whose turns the test makes itself."""
+
+    def __init__(self, folder: Path, port: int, *, listens: bool = False, **limits: float) -> None:
+        settings = load(configure(folder, port, **limits))
+        self.pipe_socket = settings.pipe.socket
+        self._status_socket = settings.pipe.status_socket
+        self.sense, relay_end = pipe.pair()
+        self.journal = Journal(
+            settings.journal.folder,
+            settings.device.site,
+            settings.device.name,
+            outbox_max_bytes=10**7,
+            outbox_max_age_s=3600,
+            audit_max_bytes=10**8,
+        )
+        link = Link(settings.mqtt, settings.device.site, settings.device.name, self.journal.boot)
+        connection = None if listens else relay_end
+        self._unused = relay_end if listens else None
+        self.relay = Relay(settings, load_policy(settings.policy_file), self.journal, link, connection)
+        link.start()
+
+    def say(self, *observations: Observation) -> None:
+        for observation in observations:
+            assert pipe.send(self.sense, observation)
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Make turns until it is so; a turn waits a second at most."""
+        for _ in range(200):
+            if condition():
+                return
+            self.relay.turn()
+        pytest.fail(f"not after 200 turns: {what}")
+
+    def status(self) -> LocalStatus:
+        """What `vigie status` gets."""
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(ask, self._status_socket)
+            self.until(answer.done, "the status")
+            return answer.result()
+
+    def close(self) -> None:
+        self.relay._close()
+        self.sense.close()
+        if self._unused is not None:
+            self._unused.close()
+
+
+Start = Callable[..., Bench]
+
+
+@pytest.fixture
+def start(broker: ScriptedBroker, tmp_path: Path) -> Iterator[Start]:
+    with contextlib.ExitStack() as stack:
+
+        def started(**more: Any) -> Bench:
+            bench = Bench(tmp_path, broker.port, **more)
+            stack.callback(bench.close)
+            return bench
+
+        yield started
+
+
+def manners(broker: ScriptedBroker, *each: dict[str, Any]) -> None:
+    """How the broker treats one connection after the other."""
+    kind: type[Manners] = type(broker.manners[0])
+    broker.manners = [kind(**one) for one in each]
+
+
+def events(broker: ScriptedBroker) -> list[dict[str, Any]]:
+    return [json.loads(m.payload) for m in broker.published() if "/event/" in m.topic]
+
+
+def delivered(broker: ScriptedBroker, number: int) -> Callable[[], bool]:
+    """Whether so many events have come, doubles too."""
+    return lambda: len(events(broker)) == number
+
+
+def states(broker: ScriptedBroker) -> list[str]:
+    return [json.loads(m.payload)["state"] for m in broker.published() if m.topic.endswith("/status")]
+
+
+def test_an_alarm_goes_from_the_pipe_to_the_broker_and_out_of_the_outbox(broker: ScriptedBroker, start: Start) -> None:
+    bench = start()
+    bench.say(fall())
+    bench.until(lambda: bool(events(broker)) and bench.journal.depth == 0, "delivered and acknowledged")
+    (event,) = events(broker)
+    assert event["id"] == f"{bench.journal.boot}-000001"
+    assert event["type"] == "vigie.person.down.v1"
+    assert event["data"]["zone"] == "zone-0"
+
+
+def test_birth_and_status_are_retained_and_events_are_not(broker: ScriptedBroker, start: Start) -> None:
+    bench = start()
+    bench.say(fall())
+
+    def kinds() -> set[tuple[str, bool]]:
+        root = "vigie/v1/site/camera/"
+        return {(m.topic.removeprefix(root).partition("/")[0], m.retain) for m in broker.published()}
+
+    bench.until(lambda: len(kinds()) == 3, "birth, status and an event")
+    assert kinds() == {("birth", True), ("status", True), ("event", False)}
+
+
+def test_what_was_not_acknowledged_is_sent_again_under_its_id(broker: ScriptedBroker, start: Start) -> None:
+    manners(broker, {"acknowledges": False}, {})
+    bench = start()
+    bench.say(fall(0), fall(1))
+    bench.until(delivered(broker, 2), "both are sent")
+    assert bench.journal.depth == 2
+    broker.drop()
+    bench.until(lambda: bench.journal.depth == 0, "both are acknowledged")
+    ids = [event["id"] for event in events(broker)]
+    assert ids[:2] == ids[2:]
+
+
+def test_no_more_is_under_way_than_the_window_allows(broker: ScriptedBroker, start: Start) -> None:
+    manners(broker, {"acknowledges": False})
+    bench = start(max_rate=10_000, max_burst=10_000)
+    window = bench.relay._settings.mqtt.inflight
+    for _ in range(3):
+        for slot in range(64):
+            bench.say(fall(slot), fall(slot, Phase.ENDED))
+            bench.relay.turn()
+    bench.until(lambda: len(broker.published()) >= window, "the window is full")
+    bench.relay.turn()
+    assert len(events(broker)) <= window
+    assert bench.journal.depth > window
+
+
+def test_an_event_that_the_broker_denies_stays_in_the_outbox_and_is_counted(
+    broker: ScriptedBroker, start: Start
+) -> None:
+    manners(broker, {"denies": frozenset({"vigie/v1/site/camera/event/person.down"})})
+    bench = start()
+    bench.say(fall())
+    bench.until(lambda: bench.status().refused_by_broker == 1, "the refusal is counted")
+    assert bench.journal.depth == 1
+
+
+def test_a_hostile_peer_is_dropped_and_counted_and_relay_lives(broker: ScriptedBroker, start: Start) -> None:
+    bench = start()
+    good = READY.pack()
+    for message in (b"\0", os.urandom(OBSERVATION_SIZE), good[:-1], good + b"\0", b"x" * 60_000, good[:-1] + b"\1"):
+        bench.sense.send(message)
+    bench.say(fall())
+    bench.until(lambda: bool(events(broker)), "the good message behind the bad ones")
+    assert bench.status().counters == {"dropped.malformed": 6}
+
+
+def test_a_flood_gets_through_at_the_bounded_rate_only(broker: ScriptedBroker, start: Start) -> None:
+    bench = start(max_rate=0.001, max_burst=10)
+    for number in range(100):
+        bench.say(fall(number % 64))
+    bench.until(lambda: bench.status().counters.get("dropped.rate") == 90, "ninety of a hundred are dropped")
+    assert bench.status().released <= 20
+    assert "rate" in bench.status().status.reasons
+
+
+def test_it_is_ready_when_sense_is(broker: ScriptedBroker, start: Start) -> None:
+    bench = start()
+    bench.until(lambda: states(broker) == ["starting"], "starting")
+    bench.say(READY)
+    bench.until(lambda: states(broker) == ["starting", "ready"], "ready")
+
+
+@pytest.mark.parametrize(
+    ("health", "reason"),
+    [
+        ({"cameras": (CameraState.LOST, CameraState.NONE, CameraState.NONE, CameraState.NONE)}, "camera"),
+        ({"microphone": MicrophoneState.SILENT}, "microphone"),
+        ({"detector": DetectorState.MOTION}, "detector"),
+        ({"sense": SenseState.STOPPING}, "sense"),
+    ],
+)
+def test_what_fails_in_sense_is_told_as_the_reason(start: Start, health: dict[str, Any], reason: str) -> None:
+    bench = start()
+    bench.say(Observation(Kind.HEALTH, **{"sense": SenseState.READY, **health}))
+    bench.until(lambda: bench.relay._health is not None, "health is heard")
+    assert bench.status().status.reasons == (reason,)
+    assert bench.status().status.state == "degraded"
+
+
+def test_a_sense_that_says_nothing_is_taken_for_lost(
+    broker: ScriptedBroker, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = start()
+    bench.say(READY)
+    bench.until(lambda: "ready" in states(broker), "ready")
+    monkeypatch.setattr(process, "SENSE_SILENCE_S", -1.0)
+    bench.until(lambda: states(broker)[-1] == "degraded", "degraded")
+    assert bench.status().status.reasons == ("sense",)
+
+
+def test_a_new_sense_replaces_the_one_that_is_gone(broker: ScriptedBroker, start: Start) -> None:
+    bench = start(listens=True)
+    for number in (1, 2, 3):
+        with pipe.connect(bench.pipe_socket) as sense:
+            pipe.send(sense, fall())
+            bench.until(delivered(broker, number), f"event {number}")
+
+
+def test_a_full_disk_is_told_and_what_was_held_back_is_released_when_there_is_room(
+    broker: ScriptedBroker, start: Start
+) -> None:
+    bench = start()
+    bench.until(lambda: bool(states(broker)), "connected")
+    database = bench.journal._database
+    database.execute(f"PRAGMA max_page_count = {database.execute('PRAGMA page_count').fetchone()[0]}")
+    sent = 0
+    while not bench.relay._disk_full:
+        bench.say(fall(sent % 64), fall(sent % 64, Phase.ENDED))
+        bench.relay.turn()
+        sent += 1
+        assert sent < 10_000
+    status = bench.status()
+    assert "disk" in status.status.reasons
+    assert status.held_back > 0
+    database.execute("PRAGMA max_page_count = 1000000")
+    bench.until(lambda: bench.status().held_back == 0, "all is released")
+    bench.until(lambda: bench.journal.depth == 0, "all is delivered")
+    assert "disk" not in bench.status().status.reasons
+    assert len(events(broker)) == sent
+
+
+@contextlib.contextmanager
+def child(config: Path, *options: str, **more: Any) -> Iterator[subprocess.Popen[str]]:
+    """`vigie relay` as a process."""
+    command = [sys.executable, "-m", "agent", "relay", "--config", str(config), *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **more) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def test_sigterm_releases_what_waits_says_offline_and_ends_with_0(broker: ScriptedBroker, tmp_path: Path) -> None:
+    config = configure(tmp_path, broker.port)
+    sense, relay_end = pipe.pair()
+    waits = Observation(Kind.EPISODE, EventType.ZONE_INTRUSION, Phase.STARTED, zone=0, camera=0)
+    with sense, relay_end, child(config, "--pipe-fd", str(relay_end.fileno()), pass_fds=[relay_end.fileno()]) as relay:
+        broker.wait(lambda: bool(states(broker)), "a first status")
+        pipe.send(sense, waits)
+        relay.send_signal(signal.SIGTERM)
+        assert relay.wait(20) == 0
+    assert [event["type"] for event in events(broker)] == ["vigie.zone.intrusion.v1"]
+    assert states(broker)[-2:] == ["stopping", "offline"]
+    assert broker.connections[-1].said_goodbye
+
+
+def test_a_second_relay_is_refused_in_words(broker: ScriptedBroker, tmp_path: Path) -> None:
+    config = configure(tmp_path, broker.port)
+    (tmp_path / "second").mkdir()
+    with child(config):
+        broker.wait(lambda: bool(states(broker)), "the first one is up")
+        with child(config) as second:
+            _, said = second.communicate(timeout=20)
+    assert second.returncode == 2
+    assert "another relay uses this journal" in said
+
+
+def test_systemd_is_told_when_it_is_ready(broker: ScriptedBroker, tmp_path: Path) -> None:
+    config = configure(tmp_path, broker.port)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        with child(config, env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}):
+            assert systemd.recv(64) == b"READY=1"
+
+
+def test_relay_loads_nothing_that_could_see_or_hear() -> None:
+    program = (
+        "import sys, agent.relay.process, agent.cli.relay\n"
+        "print(*{name.partition('.')[0] for name in sys.modules} & "
+        "{'numpy', 'cv2', 'av', 'onnxruntime', 'sounddevice', 'soundfile', 'gi'})\n"
+        "print(*[name for name in sys.modules if name.startswith(('agent.capture', 'agent.inference', "
+        "'agent.perception', 'agent.behaviours', 'agent.simulate', 'agent.sense'))])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

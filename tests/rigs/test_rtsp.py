@@ -1,0 +1,133 @@
+"""A camera on a real RTSP server that dies and freezes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from parts import free_port, wait_for
+
+from agent.capture.camera import Camera
+from agent.capture.frame import SourceError
+from agent.capture.open import open_source
+from agent.contract import CameraState
+
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(180)]
+
+PYTHON = "/usr/bin/python3"
+PROBE = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+
+
+class Server:
+    """The RTSP server as a process."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"rtsp://user:secret@127.0.0.1:{self.port}/live"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        script = Path(__file__).with_name("rtsp_server.py")
+        self.process = subprocess.Popen(
+            [PYTHON, str(script), str(self.port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+        def listens() -> bool:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return True
+            return False
+
+        wait_for(listens, 20, "the RTSP server listens")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill -9, if it runs."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    if not Path(PYTHON).exists() or subprocess.run([PYTHON, "-c", PROBE], capture_output=True, check=False).returncode:
+        reason = "this rig needs GStreamer's RTSP server for the system's Python (see tests/rigs/README.md)"
+        if os.environ.get("VIGIE_REQUIRE_RIGS") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    made = Server()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
+
+
+@pytest.fixture
+def camera(server: Server) -> Iterator[Camera]:
+    made = Camera(
+        "rig",
+        lambda: open_source(server.url, fps=10, loop=False, replay=False),
+        fps=10,
+        wake=threading.Event(),
+    )
+    made.start()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def becomes(camera: Camera, *states: CameraState) -> Callable[[], bool]:
+    return lambda: camera.state in states
+
+
+def test_a_server_that_dies_is_lost_and_found_again(server: Server, camera: Camera) -> None:
+    wait_for(becomes(camera, CameraState.LIVE), 30, "live")
+    frame = wait_for(camera.take, 10, "a frame")
+    assert frame.image.shape == (240, 320, 3)
+    server.kill()
+    wait_for(becomes(camera, CameraState.LOST), 15, "lost")
+    assert "secret" not in camera.reason
+    server.start()
+    wait_for(becomes(camera, CameraState.LIVE), 60, "live again")
+    wait_for(camera.take, 10, "a frame of the new server")
+    assert camera.reconnects >= 1
+
+
+def test_a_server_that_freezes_is_lost_and_found_again(server: Server, camera: Camera) -> None:
+    wait_for(becomes(camera, CameraState.LIVE), 30, "live")
+    server.signal(signal.SIGSTOP)
+    try:
+        wait_for(becomes(camera, CameraState.STALLED, CameraState.LOST), 20, "no longer live")
+    finally:
+        server.signal(signal.SIGCONT)
+    wait_for(becomes(camera, CameraState.LIVE), 60, "live again")
+
+
+def test_pause_hangs_up_and_resume_connects_again(server: Server, camera: Camera) -> None:
+    wait_for(becomes(camera, CameraState.LIVE), 30, "live")
+    camera.pause()
+    wait_for(becomes(camera, CameraState.PAUSED), 15, "paused")
+    connections = Path("/proc/net/tcp").read_text()
+    assert f":{server.port:04X} 01" not in connections, "nobody is connected to the camera during a pause"
+    camera.resume()
+    wait_for(becomes(camera, CameraState.LIVE), 30, "live again")
+
+
+def test_a_camera_that_is_not_there_says_so_without_its_password() -> None:
+    with pytest.raises(SourceError, match="cannot connect") as refusal:
+        open_source(f"rtsp://user:secret@127.0.0.1:{free_port()}/live", fps=10, loop=False, replay=False)
+    assert "secret" not in str(refusal.value)

@@ -30,6 +30,8 @@ RATE_HZ = 16_000
 BLOCK_S = 0.1
 #: Nothing from the device for so long, and it is taken for unplugged; seconds.
 LOST_S = 1.5
+#: A sound server takes up to two seconds to the first sample.
+START_S = 5.0
 #: So quiet for so long, and the microphone is taken for mute: the quietest street is 30 dB above it. dBFS, seconds.
 SILENT_DBFS, SILENT_S = -90.0, 10.0
 #: Share of samples at full scale from which a block is taken for clipping.
@@ -205,13 +207,14 @@ class DeviceSound:
             except sounddevice.PortAudioError:
                 self._rate = int(found["default_samplerate"])
             self._stream: Any = sounddevice.InputStream(
-                device=found["index"], channels=1, dtype="float32", samplerate=self._rate, latency="high"
+                device=found["index"], channels=1, dtype="float32", samplerate=self._rate, latency=2 * BLOCK_S
             )
             self._stream.start()
         except sounddevice.PortAudioError as error:
             raise SourceError(f"microphone {name!r}: cannot be opened: {error}") from error
         self._error: type[Exception] = sounddevice.PortAudioError
         self._to_rate = _Resampler(self._rate)
+        self._patience_s = START_S
 
     def read(self) -> Samples | None:
         """The next block, or None when the device has been mute for `LOST_S`.
@@ -219,17 +222,17 @@ class DeviceSound:
         Raises:
             SourceError: the device is gone.
         """
-        wanted = round(self._rate * BLOCK_S)
-        deadline = time.monotonic() + LOST_S
+        deadline = time.monotonic() + self._patience_s
         try:
-            # A read of what is not there yet could wait for ever on a device that is gone.
-            while self._stream.read_available < wanted:
+            # To read what is not there yet could wait for ever on a device that is gone.
+            while not (there := self._stream.read_available):
                 if not self._stream.active:
                     raise SourceError(f"microphone {self._name!r}: the stream has stopped; was it unplugged?")
                 if time.monotonic() > deadline:
                     return None
                 time.sleep(BLOCK_S / 5)
-            block: Samples = self._stream.read(wanted)[0][:, 0]
+            block: Samples = self._stream.read(there)[0][:, 0]
+            self._patience_s = LOST_S
         except self._error as error:
             raise SourceError(f"microphone {self._name!r}: {error}") from error
         return self._to_rate(block)

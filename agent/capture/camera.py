@@ -228,7 +228,8 @@ class Camera:
                 assert frame is not None  # noqa: S101 - no trouble without a frame
                 # A grid with a tolerance, so that 30 jittering frames a second thin out to 10 and not to 7.5.
                 if frame.time >= due - 0.1 * self._interval:
-                    due = max(due + self._interval, frame.time)
+                    behind = frame.time - due > self._interval
+                    due = (frame.time if behind else due) + self._interval
                     self._put(frame)
             elif now - good_at >= LOST_S:
                 raise SourceError(f"camera {self._name}: {trouble} for {now - good_at:.0f} s")

@@ -43,8 +43,8 @@ class CsiOptions:
         Raises:
             SourceError: it has not this form.
         """
-        parts = urlsplit(address)
         try:
+            parts = urlsplit(address)
             given = {key: int(value) for key, value in parse_qsl(parts.query, strict_parsing=bool(parts.query))}
             options = cls(sensor=int(parts.netloc), **given)
         except (ValueError, TypeError):

@@ -321,6 +321,11 @@ class Microphone:
                 backoff_s = _BACKOFF_MIN_S
             except SourceError as error:
                 self._move(MicrophoneState.LOST, str(error))
+            except Exception as error:
+                # A fault of ours in this thread must show as a lost microphone, and must not be the end of it.
+                log.exception("microphone=1 event=fault")
+                self._move(MicrophoneState.LOST, f"internal fault: {type(error).__name__}")
+            if self.state is MicrophoneState.LOST:
                 self._change.wait(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 self._change.clear()
                 backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
@@ -359,6 +364,8 @@ class Microphone:
             power = float(np.dot(block, block)) / len(block)
             self.level_dbfs = 10 * math.log10(power) if power > 0 else -math.inf
             now = self._clock()
+            if self.state is MicrophoneState.CONNECTING:
+                self._move(MicrophoneState.LIVE)
             if self.level_dbfs > SILENT_DBFS:
                 loud_at = now
             if np.count_nonzero(np.abs(block) >= 0.999) > CLIPPING_SHARE * len(block):

@@ -194,17 +194,17 @@ def _watch(
     reader = threading.Thread(target=_read_log, args=(agent.stderr, seen, console), daemon=True)
     reader.start()
     began = time.monotonic()
+    live = Live(console=console, refresh_per_second=4) if console.is_terminal else contextlib.nullcontext()
     try:
-        live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
-        with live or contextlib.nullcontext():
+        with live:
             while agent.poll() is None:
-                if not seen.ready.is_set():
-                    began = time.monotonic()
+                began = began if seen.ready.is_set() else time.monotonic()
                 elapsed = time.monotonic() - began
-                if live is not None:
+                if isinstance(live, Live):
                     live.update(_screen(seen, elapsed, length_s))
                 if stop_after is not None and elapsed >= stop_after:
-                    break
+                    agent.send_signal(signal.SIGTERM)
+                    stop_after = None
                 time.sleep(0.25)
     except KeyboardInterrupt:
         pass

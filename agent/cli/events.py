@@ -7,7 +7,7 @@ import json
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -74,12 +74,22 @@ def is_event(message: Any) -> bool:
     return True
 
 
-def event_table(events_: Sequence[dict[str, Any]] | deque[dict[str, Any]], title: str) -> Table:
+def event_table(shown: Iterable[dict[str, Any]], title: str) -> Table:
     """The last events, oldest first."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("time (UTC)", "device", "event", "phase", "zone", "level", "count", "confidence", title=title)
-    for event in events_:
+    table = Table(
+        Column("time (UTC)", no_wrap=True),
+        "device",
+        "event",
+        "phase",
+        "zone",
+        "level",
+        "count",
+        "confidence",
+        title=title,
+    )
+    for event in shown:
         data = event["data"]
         table.add_row(
             event["time"],

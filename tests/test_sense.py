@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
+import time
+from collections.abc import Callable
 
 import pytest
 
 from agent import pipe
 from agent.behaviours.episode import EpisodeChange
-from agent.contract import MAX_AGE_MS, MAX_SLOTS, EventType, Kind, Observation, Phase, SenseState
+from agent.contract import (
+    MAX_AGE_MS,
+    MAX_SLOTS,
+    CameraState,
+    ControlCode,
+    EventType,
+    Kind,
+    Observation,
+    Phase,
+    ReplyCode,
+    SenseState,
+)
 from agent.policy import DetectorPolicy, Policy
 from agent.sense import BACKLOG, Outlet, Sense, SenseError, permitted
 from agent.settings import CameraSettings, Settings
@@ -162,3 +175,98 @@ def test_a_rule_without_a_policy_entry_is_refused_in_words() -> None:
 def test_sense_without_a_camera_says_what_to_do() -> None:
     with pytest.raises(SenseError, match="vigie config init"):
         Sense(Settings(), Policy(), Outlet(no_relay, None, [], Clock()))
+
+
+def running(sources: int, ends: tuple[socket.socket, socket.socket]) -> Sense:
+    """Sense over simulated cameras without pictures, one zone each."""
+    cameras = [
+        {
+            "name": f"c{i}",
+            "source": f"sim:crowd?people=8&seed={i}&detections=1&seconds=600",
+            "zone": [{"name": f"z{i}", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}],
+            "rule": [{"type": "crowd.gathering", "zone": f"z{i}", "min_persons": 3, "hold_s": 0.5}],
+        }
+        for i in range(sources)
+    ]
+    allowed = Policy.model_validate(
+        {
+            "detector": [
+                {
+                    "type": "crowd.gathering",
+                    "purpose": "crowd safety",
+                    "legal_basis": "X",
+                    "body": "the city",
+                    "until": "2999-01-01",
+                }
+            ]
+        }
+    )
+    settings = Settings.model_validate({"camera": cameras, "inference": {"detector": "motion"}})
+    return Sense(settings, allowed, Outlet(no_relay, ends[0], settings.zone_names, time.monotonic))
+
+
+def stepped(sense: Sense, relay_end: socket.socket, done: Callable[[list[Observation]], object]) -> list[Observation]:
+    """Turn the loop until what it has sent is enough."""
+    seen: list[Observation] = []
+    deadline = time.monotonic() + 20
+    while not done(seen):
+        assert time.monotonic() < deadline
+        sense.step()
+        seen += received(relay_end)
+    return seen
+
+
+def test_four_cameras_are_watched_at_once(ends: tuple[socket.socket, socket.socket]) -> None:
+    sense = running(4, ends)
+    for camera in sense.cameras:
+        camera.start()
+    try:
+        seen = stepped(sense, ends[1], lambda seen: len({o.zone for o in seen if o.phase is Phase.STARTED}) == 4)
+    finally:
+        for camera in sense.cameras:
+            camera.close()
+        ends[0].close()
+        ends[1].close()
+    started = {(o.zone, o.camera) for o in seen if o.phase is Phase.STARTED}
+    assert started == {(0, 0), (1, 1), (2, 2), (3, 3)}
+
+
+def test_pause_ends_the_episodes_and_closes_the_cameras_and_resume_opens_them(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    sense = running(1, ends)
+    camera = sense.cameras[0]
+    camera.start()
+    relay_end = ends[1]
+    try:
+        stepped(sense, relay_end, lambda seen: any(o.phase is Phase.STARTED for o in seen))
+        relay_end.send(b'{"control": "pause"}')
+        seen = stepped(sense, relay_end, lambda seen: any(o.kind is Kind.REPLY for o in seen))
+        assert any(o.phase is Phase.ENDED for o in seen)
+        assert seen[-1].control is ControlCode.PAUSE
+        assert seen[-1].reply is ReplyCode.DONE
+        stepped(sense, relay_end, lambda _: camera.state is CameraState.PAUSED)
+        relay_end.send(b'{"control": "resume"}')
+        stepped(sense, relay_end, lambda seen: any(o.phase is Phase.STARTED for o in seen))
+        relay_end.send(b'{"control": "selftest"}')
+        seen = stepped(sense, relay_end, lambda seen: any(o.kind is Kind.REPLY for o in seen))
+        assert seen[-1].reply is ReplyCode.DONE
+    finally:
+        camera.close()
+        ends[0].close()
+        relay_end.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"pause", b'{"control": "enable", "detector": "face"}', b'{"control": "pause", "x": 1}', b"\xff" * 5000],
+)
+def test_a_hostile_relay_gets_nothing_but_the_closed_set_obeyed(
+    ends: tuple[socket.socket, socket.socket], message: bytes
+) -> None:
+    sense = running(1, ends)
+    with ends[0], ends[1]:
+        ends[1].send(message or b" ")
+        sense.step()
+        assert not [o for o in received(ends[1]) if o.kind is Kind.REPLY]
+        assert sense.cameras[0].state is CameraState.CONNECTING

@@ -1,14 +1,8 @@
-"""A camera that comes back: one thread reads its source and keeps the newest frame, nothing else.
-
-The states and the moves between them stand in `MOVES`. A source that fails is closed and opened again after a pause
-that doubles and is jittered; a picture that is frozen or black counts as lost sight.
-"""
+"""A camera: its thread keeps the newest frame and nothing else. A picture that is frozen or black is lost sight."""
 
 from __future__ import annotations
 
-import logging
 import math
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.capture.frame import Frame, FrameSource, SourceError
+from agent.capture.sensor import Sensor
 from agent.contract import CameraState
-
-log = logging.getLogger(__name__)
 
 #: The legal moves; `PAUSED` is the privacy shutter, `ENDED` a file that has come to its end.
 MOVES: dict[CameraState, frozenset[CameraState]] = {
@@ -43,7 +36,6 @@ _FROZEN_BELOW = 0.01
 FROZEN_S = 20.0
 #: A picture with no pixel brighter than this, of 255, is black: a covered lens still leaks some light, and noise.
 _BLACK_BELOW = 6
-_BACKOFF_MIN_S, _BACKOFF_MAX_S = 0.5, 30.0
 _READ_TIMEOUT_S = 0.5
 
 
@@ -79,8 +71,8 @@ class Sight:
         return self._trouble
 
 
-class Camera:
-    """One camera. All public methods may be called from the thread that owns it; they never wait for the device."""
+class Camera(Sensor[CameraState, FrameSource]):
+    """One camera: keeps the newest frame, for one thread to take."""
 
     def __init__(
         self,
@@ -102,29 +94,16 @@ class Camera:
             look: Whether a frozen or black picture is trouble; a scenario without pictures has nothing to look at.
             clock: Monotonic seconds.
         """
-        self._name = name
-        self._opener = opener
+        super().__init__(f"camera:{name}", opener, CameraState, MOVES)
         self._interval = 1 / fps
         self._wake = wake
         self._look = look
         self._clock = clock
         self._mailbox: Frame | None = None
         self._lock = threading.Lock()
-        self._shutter = threading.Event()
-        self._stop = threading.Event()
-        self._change = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"camera-{name}", daemon=True)
-        self.state = CameraState.CONNECTING
-        self.reason = "not opened yet"
-        """Why it is not live, in words."""
         self.frames = 0
         self.drops = 0
         """Frames that nobody took before the next one came."""
-        self.reconnects = 0
-
-    def start(self) -> None:
-        """Open the source and begin to read."""
-        self._thread.start()
 
     def take(self) -> Frame | None:
         """The newest frame that was not taken yet."""
@@ -132,94 +111,25 @@ class Camera:
             frame, self._mailbox = self._mailbox, None
         return frame
 
-    def pause(self) -> None:
-        """The privacy shutter: close the device."""
-        self._shutter.set()
-        self._change.set()
-
-    def resume(self) -> None:
-        """Open it again."""
-        self._shutter.clear()
-        self._change.set()
-
-    def close(self) -> None:
-        """Stop reading and let go of the device."""
-        self._stop.set()
-        self._change.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
-
     def _move(self, state: CameraState, reason: str = "") -> None:
-        if state is self.state:
-            return
-        if state not in MOVES[self.state]:
-            raise AssertionError(f"camera {self._name}: {self.state.name} may not become {state.name}")
-        log.info("camera=%s event=%s reason=%r", self._name, state.name.lower(), reason)
-        self.state, self.reason = state, reason
+        if state in {CameraState.LOST, CameraState.PAUSED}:
+            self.take()  # what it saw before is not what there is
+        super()._move(state, reason)
         self._wake.set()
 
-    def _run(self) -> None:
-        backoff_s = _BACKOFF_MIN_S
-        while not self._stop.is_set():
-            try:
-                read_any = self._session()
-            except SourceError as error:
-                read_any = False
-                self._lose(str(error))
-            except Exception as error:
-                # A fault of ours in this thread must show as a lost camera, and must not be the end of it.
-                log.exception("camera=%s event=fault", self._name)
-                read_any = False
-                self._lose(f"internal fault: {type(error).__name__}")
-            if self.state is CameraState.LOST:
-                backoff_s = _BACKOFF_MIN_S if read_any else min(2 * backoff_s, _BACKOFF_MAX_S)
-                self._pause_for(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-                self.reconnects += 1
-            while self.state is CameraState.ENDED and not self._shutter.is_set() and not self._stop.is_set():
-                self._pause_for(None)
-
-    def _lose(self, reason: str) -> None:
-        with self._lock:
-            self._mailbox = None
-        self._move(CameraState.LOST, reason)
-
-    def _pause_for(self, seconds: float | None) -> None:
-        self._change.wait(seconds)
-        self._change.clear()
-
-    def _session(self) -> bool:
-        """From the opening of the source to its end, its loss, or the shutter; whether it gave any frame."""
-        if self._shutter.is_set():
-            self._move(CameraState.PAUSED, "privacy shutter")
-            while self._shutter.is_set() and not self._stop.is_set():
-                self._pause_for(None)
-        self._move(CameraState.CONNECTING, self.reason)
-        if self._stop.is_set():
-            return False
-        source = self._opener()
-        try:
-            return self._read(source)
-        finally:
-            source.close()
-            with self._lock:
-                if self._shutter.is_set():
-                    self._mailbox = None
-
-    def _read(self, source: FrameSource) -> bool:
+    def _read(self, source: FrameSource) -> None:
         sight = Sight()
         good_at = self._clock()
         due = -math.inf
-        read_any = False
-        while not self._stop.is_set() and not self._shutter.is_set():
+        while self._reading:
             try:
                 frame = source.read(_READ_TIMEOUT_S)
             except EOFError:
                 self._move(CameraState.ENDED, "the file has come to its end")
-                return True
+                return
             now = self._clock()
             trouble: str | None = "no frame"
             if frame is not None:
-                read_any = True
                 self.frames += 1
                 trouble = sight.trouble(frame, now) if self._look else None
             if trouble is None:
@@ -232,10 +142,9 @@ class Camera:
                     due = (frame.time if behind else due) + self._interval
                     self._put(frame)
             elif now - good_at >= LOST_S:
-                raise SourceError(f"camera {self._name}: {trouble} for {now - good_at:.0f} s")
+                raise SourceError(f"{trouble} for {now - good_at:.0f} s")
             elif now - good_at >= STALLED_S and self.state is CameraState.LIVE:
                 self._move(CameraState.STALLED, trouble)
-        return read_any
 
     def _put(self, frame: Frame) -> None:
         with self._lock:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from agent.capture.frame import SourceError
+from agent.capture.sensor import Sensor
 from agent.contract import MicrophoneState
 
 log = logging.getLogger(__name__)
@@ -36,43 +35,15 @@ START_S = 5.0
 SILENT_DBFS, SILENT_S = -90.0, 10.0
 #: Share of samples at full scale from which a block is taken for clipping.
 CLIPPING_SHARE = 0.005
-_BLOCK = int(RATE_HZ * BLOCK_S)
-_BACKOFF_MIN_S, _BACKOFF_MAX_S = 0.5, 10.0
 
 Samples = NDArray[np.float32]
 
+_HEARING = frozenset({MicrophoneState.LIVE, MicrophoneState.SILENT, MicrophoneState.CLIPPING})
+_AWAY = frozenset({MicrophoneState.LOST, MicrophoneState.PAUSED, MicrophoneState.ENDED})
 #: The legal moves.
 MOVES: dict[MicrophoneState, frozenset[MicrophoneState]] = {
-    MicrophoneState.CONNECTING: frozenset(
-        {MicrophoneState.LIVE, MicrophoneState.LOST, MicrophoneState.PAUSED, MicrophoneState.ENDED}
-    ),
-    MicrophoneState.LIVE: frozenset(
-        {
-            MicrophoneState.SILENT,
-            MicrophoneState.CLIPPING,
-            MicrophoneState.LOST,
-            MicrophoneState.PAUSED,
-            MicrophoneState.ENDED,
-        }
-    ),
-    MicrophoneState.SILENT: frozenset(
-        {
-            MicrophoneState.LIVE,
-            MicrophoneState.CLIPPING,
-            MicrophoneState.LOST,
-            MicrophoneState.PAUSED,
-            MicrophoneState.ENDED,
-        }
-    ),
-    MicrophoneState.CLIPPING: frozenset(
-        {
-            MicrophoneState.LIVE,
-            MicrophoneState.SILENT,
-            MicrophoneState.LOST,
-            MicrophoneState.PAUSED,
-            MicrophoneState.ENDED,
-        }
-    ),
+    MicrophoneState.CONNECTING: frozenset({MicrophoneState.LIVE}) | _AWAY,
+    **{state: (_HEARING - {state}) | _AWAY for state in _HEARING},
     MicrophoneState.LOST: frozenset({MicrophoneState.CONNECTING, MicrophoneState.PAUSED}),
     MicrophoneState.PAUSED: frozenset({MicrophoneState.CONNECTING}),
     MicrophoneState.ENDED: frozenset({MicrophoneState.PAUSED}),
@@ -243,7 +214,7 @@ class DeviceSound:
             self._stream.abort(ignore_errors=True)
             self._stream.close(ignore_errors=True)
         except self._error:
-            log.warning("microphone=%r event=close_failed", self._name)
+            log.warning("sensor=microphone event=close_failed device=%r", self._name)
 
 
 def open_sound(source: str, *, loop: bool = False) -> SoundSource:
@@ -263,8 +234,8 @@ def open_sound(source: str, *, loop: bool = False) -> SoundSource:
     raise SourceError(f"microphone {source}: write it as device:NAME or file:PATH")
 
 
-class Microphone:
-    """One microphone that comes back: a thread that listens, and a state."""
+class Microphone(Sensor[MicrophoneState, SoundSource]):
+    """One microphone: its level, and how it is doing."""
 
     def __init__(self, opener: Callable[[], SoundSource], clock: Callable[[], float] = time.monotonic) -> None:
         """Nothing is opened before `start`.
@@ -273,85 +244,14 @@ class Microphone:
             opener: Opens the source anew; raises SourceError.
             clock: Monotonic seconds.
         """
-        self._opener = opener
+        super().__init__("microphone", opener, MicrophoneState, MOVES)
         self._clock = clock
-        self._shutter = threading.Event()
-        self._stop = threading.Event()
-        self._change = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="microphone", daemon=True)
-        self.state = MicrophoneState.CONNECTING
-        self.reason = "not opened yet"
         self.level_dbfs = -math.inf
         """Root mean square of the last block, dB of full scale."""
 
-    def start(self) -> None:
-        """Open the source and begin to listen."""
-        self._thread.start()
-
-    def pause(self) -> None:
-        """The privacy shutter: close the device."""
-        self._shutter.set()
-        self._change.set()
-
-    def resume(self) -> None:
-        """Open it again."""
-        self._shutter.clear()
-        self._change.set()
-
-    def close(self) -> None:
-        """Stop listening and let go of the device."""
-        self._stop.set()
-        self._change.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
-
-    def _move(self, state: MicrophoneState, reason: str = "") -> None:
-        if state is self.state:
-            return
-        if state not in MOVES[self.state]:
-            raise AssertionError(f"microphone: {self.state.name} may not become {state.name}")
-        log.info("microphone=1 event=%s reason=%r", state.name.lower(), reason)
-        self.state, self.reason = state, reason
-
-    def _run(self) -> None:
-        backoff_s = _BACKOFF_MIN_S
-        while not self._stop.is_set():
-            try:
-                self._session()
-                backoff_s = _BACKOFF_MIN_S
-            except SourceError as error:
-                self._move(MicrophoneState.LOST, str(error))
-            except Exception as error:
-                # A fault of ours in this thread must show as a lost microphone, and must not be the end of it.
-                log.exception("microphone=1 event=fault")
-                self._move(MicrophoneState.LOST, f"internal fault: {type(error).__name__}")
-            if self.state is MicrophoneState.LOST:
-                self._change.wait(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-                self._change.clear()
-                backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
-            while self.state is MicrophoneState.ENDED and not self._shutter.is_set() and not self._stop.is_set():
-                self._change.wait()
-                self._change.clear()
-
-    def _session(self) -> None:
-        """From the opening of the source to its end, its loss, or the shutter."""
-        if self._shutter.is_set():
-            self._move(MicrophoneState.PAUSED, "privacy shutter")
-            while self._shutter.is_set() and not self._stop.is_set():
-                self._change.wait()
-                self._change.clear()
-        self._move(MicrophoneState.CONNECTING, self.reason)
-        if self._stop.is_set():
-            return
-        source = self._opener()
-        try:
-            self._listen(source)
-        finally:
-            source.close()
-
-    def _listen(self, source: SoundSource) -> None:
+    def _read(self, source: SoundSource) -> None:
         loud_at = self._clock()
-        while not self._stop.is_set() and not self._shutter.is_set():
+        while self._reading:
             try:
                 block = source.read()
             except EOFError:

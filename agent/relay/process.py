@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
+import math
 import selectors
 import signal
 import socket
@@ -50,6 +51,7 @@ HELD_BACK = 1000
 _PACKETS_A_TURN = 512
 _HOUSEKEEPING_S = 1.0
 _EXPIRE_EVERY_S = 60.0
+_FLOOD_MEMORY_S = 60.0
 
 
 class Relay:
@@ -85,6 +87,8 @@ class Relay:
         self._lost = 0
         self._disk_full = False
         self._retry_at = 0.0
+        self._rate_dropped = 0
+        self._rate_dropped_at = -math.inf
         self._expire_at = 0.0
         self._released = 0
         self._acknowledged = 0
@@ -300,7 +304,7 @@ class Relay:
             reasons.append("disk")
         if self._journal.salvaged:
             reasons.append("journal")
-        if self._gate.counters.get("dropped.rate"):
+        if self._flooded():
             reasons.append("rate")
         if health is None and not silent:
             state = "starting"
@@ -311,6 +315,13 @@ class Relay:
         else:
             state = "degraded" if reasons else "ready"
         return Status.model_validate({"state": state, "boot": self._journal.boot, "reasons": tuple(reasons)})
+
+    def _flooded(self) -> bool:
+        """Whether observations were dropped for their rate within the last minute."""
+        dropped, now = self._gate.counters.get("dropped.rate", 0), time.monotonic()
+        if dropped != self._rate_dropped:
+            self._rate_dropped, self._rate_dropped_at = dropped, now
+        return now - self._rate_dropped_at < _FLOOD_MEMORY_S
 
     def _tell_status(self, status: Status) -> None:
         if status != self._told and self._link.publish(

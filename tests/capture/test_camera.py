@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.capture import camera as module
+from agent.capture import sensor
 from agent.capture.camera import FROZEN_S, MOVES, Camera, Sight
 from agent.capture.frame import Frame, SourceError
 from agent.contract import CameraState
@@ -58,8 +58,8 @@ def eventually(condition: Callable[[], object], what: str = "the condition") -> 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BACKOFF_MIN_S", 0.001)
-    monkeypatch.setattr(module, "_BACKOFF_MAX_S", 0.002)
+    monkeypatch.setattr(sensor, "_BACKOFF_MIN_S", 0.001)
+    monkeypatch.setattr(sensor, "_BACKOFF_MAX_S", 0.002)
 
 
 @pytest.fixture

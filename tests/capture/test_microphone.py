@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from agent.capture import microphone as module
+from agent.capture import sensor
 from agent.capture.frame import SourceError
 from agent.capture.microphone import RATE_HZ, FileSound, Microphone, Samples, open_sound
 from agent.contract import MicrophoneState
@@ -103,7 +104,7 @@ def eventually(condition: Callable[[], object]) -> None:
 
 @pytest.fixture
 def listening(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], Scripted]], Microphone]]:
-    monkeypatch.setattr(module, "_BACKOFF_MIN_S", 0.001)
+    monkeypatch.setattr(sensor, "_BACKOFF_MIN_S", 0.001)
     monkeypatch.setattr(module, "SILENT_S", 0.05)
     made = []
 

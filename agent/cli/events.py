@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import secrets
 import threading
 from collections import deque
@@ -34,24 +35,22 @@ def events(
     from rich.live import Live
 
     settings = loaded(config)
-    last: deque[dict[str, Any]] = deque(maxlen=SHOWN)
     console = Console()
-
-    def print_line(name: str, payload: bytes) -> None:
-        typer.echo(json.dumps({"topic": name, "payload": _parsed(payload)}))
-
-    def keep(name: str, payload: bytes) -> None:
-        event = _parsed(payload)
-        if "/event/" in name and is_event(event):
-            last.append(event)
-
-    with contextlib.suppress(KeyboardInterrupt), follow(settings, print_line if as_json else keep, topic):
+    # Printed here and not in the client's thread, where a closed pipe would be an exception nobody catches.
+    messages: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
+    with contextlib.suppress(KeyboardInterrupt), follow(settings, lambda *message: messages.put(message), topic):
         if as_json:
-            threading.Event().wait()
+            while True:
+                name, payload = messages.get()
+                typer.echo(json.dumps({"topic": name, "payload": _parsed(payload)}))
+        last: deque[dict[str, Any]] = deque(maxlen=SHOWN)
         with Live(console=console, refresh_per_second=4) as live:
             while True:
                 live.update(event_table(last, f"Events on {settings.mqtt.host}"))
-                threading.Event().wait(0.25)
+                name, payload = messages.get()
+                event = _parsed(payload)
+                if "/event/" in name and is_event(event):
+                    last.append(event)
 
 
 def _parsed(payload: bytes) -> Any:

@@ -132,6 +132,9 @@ class PipeSettings(_Table):
     """The pipe between sense and relay."""
 
     socket: Path = Field(Path("/run/vigie/pipe.sock"), description="Where relay listens for sense.")
+    sense_user: str | None = Field(
+        None, max_length=32, description="User that sense runs as, where it is another one than relay's."
+    )
     max_rate: float = Field(
         20, gt=0, le=10_000, description="Observations that relay accepts, per second on average; the rest is dropped."
     )

@@ -12,10 +12,11 @@ def relay(config: ConfigFile = None, pipe_fd: PipeFd = None) -> None:
     """Run the relaying process: gate, journal and MQTT, without any camera, microphone or model."""
     import socket
 
-    from agent.policy import PolicyError, load_policy
+    from agent.policy import load_policy
     from agent.relay.journal import JournalError, JournalFullError
     from agent.relay.mqtt import MqttError
     from agent.relay.process import relay_main
+    from agent.settings import SettingsError
     from agent.supervise import die_with_parent
 
     settings = loaded(config)
@@ -25,7 +26,7 @@ def relay(config: ConfigFile = None, pipe_fd: PipeFd = None) -> None:
     try:
         policy = load_policy(settings.policy_file, service=pipe_fd is None)
         code = relay_main(settings, policy, socket.socket(fileno=pipe_fd) if pipe_fd is not None else None)
-    except (PolicyError, MqttError) as error:
+    except (SettingsError, MqttError) as error:
         fail(str(error), 2)
     except (JournalFullError, OSError) as error:
         fail(str(error), 3)

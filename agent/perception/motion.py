@@ -1,8 +1,11 @@
 """Moving blobs, for a device on which no model can be found: less than a detector, more than nothing.
 
-A Gaussian mixture a pixel models the background (Zivkovic, ICPR 2004) on a small grey picture; what differs from it and
-holds together is a blob. An upright blob is taken for a person, a wide one for a vehicle.
-Known failure: whoever stands still becomes background; people who walk together are one blob; a dog is a person.
+A mixture of Gaussians a pixel models the background (Zivkovic, ICPR 2004) of a small picture, in colour because what
+tells a shadow is that it darkens and keeps the hue. What differs from the background and holds together is a blob. An
+upright blob is taken for a person, a wide one for a vehicle.
+
+Known failures: whoever stands still becomes background within half a minute; people who walk together are one blob; a
+dog is a vehicle and a car seen end-on a person; a thing that fills half of the picture is taken for a change of light.
 """
 
 from __future__ import annotations
@@ -16,18 +19,25 @@ from numpy.typing import NDArray
 from agent.capture.frame import Frame
 from agent.perception.scene import Detections, ObjectClass
 
-#: Width of the picture that is looked at, pixels: a person of a tenth of the frame's height still has some.
-_WIDTH = 320
-#: Frames in which a background is learned before anything is reported: two seconds at ten a second.
-_WARM_UP = 20
-#: History of the mixture, frames: half a minute at ten a second.
-_HISTORY = 300
-#: A change of more of the picture than this is the camera's exposure or a light, not an object.
+#: Frames are shrunk by a whole number (that is several times cheaper than a fraction) to at most this width, pixels.
+_WIDTH = 400
+#: A background is learned for so long, and from so many frames, before anything is reported.
+_WARM_UP_S = 2.0
+_WARM_UP_FRAMES = 10
+#: How long the background remembers: a thing that came and stays belongs to it after about this.
+_MEMORY_S = 30.0
+#: Squared distance from a Gaussian, in variances, beyond which a pixel is not of it: four standard deviations.
+_FAR = 16.0
+#: When more than this share of the pixels change, it is the camera's exposure or a light, not an object.
 _TOO_MUCH = 0.5
-#: Smallest blob, as a share of the picture.
+#: Smallest blob, as a share of the picture: somebody of a twelfth of its height.
 _LEAST_AREA = 0.0008
+#: Lone pixels are noise; gaps are closed upwards, as between head, body and legs, rather than to the neighbour.
+_OPEN, _CLOSE = np.ones((3, 3), np.uint8), np.ones((7, 3), np.uint8)
 #: Score of every blob: motion alone is good evidence of something, and poor evidence of what.
 _SCORE = 0.65
+# What the mixture says of a pixel: 0 background, 127 shadow, 255 neither.
+_MOVING = 255
 
 
 class MotionDetector:
@@ -37,45 +47,49 @@ class MotionDetector:
         self._cameras: dict[int, _Background] = {}
 
     def detect(self, frames: Sequence[tuple[int, Frame]]) -> list[Detections]:
-        """The blobs of each frame, in the order of `frames`."""
-        return [self._cameras.setdefault(camera, _Background()).blobs(frame.image) for camera, frame in frames]
+        """The blobs of each frame, in the order of `frames`; none while a camera's background is being learned."""
+        return [self._cameras.setdefault(camera, _Background()).blobs(frame) for camera, frame in frames]
 
 
 class _Background:
     """What one camera sees when nothing moves."""
 
     def __init__(self) -> None:
-        self._shape: tuple[int, ...] = ()
-        self._start()
+        self._last: Frame | None = None
+        self._learn_anew(0.0)
 
-    def _start(self) -> None:
-        self._mixture = cv2.createBackgroundSubtractorMOG2(history=_HISTORY, varThreshold=25, detectShadows=True)
+    def _learn_anew(self, time: float) -> None:
+        self._mixture = cv2.createBackgroundSubtractorMOG2(varThreshold=_FAR, detectShadows=True)
+        self._since = time
         self._frames = 0
 
-    def blobs(self, image: NDArray[np.uint8]) -> Detections:
+    def blobs(self, frame: Frame) -> Detections:
         """The moving blobs of the next frame; none while the background is being learned."""
-        if image.shape != self._shape:
-            self._shape = image.shape
-            self._start()
-        scale = min(1.0, _WIDTH / image.shape[1])
-        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        grey = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (5, 5), 0)
-        mask = self._mixture.apply(grey)
+        last, self._last = self._last, frame
+        if last is None or frame.index <= last.index or frame.image.shape != last.image.shape:
+            self._learn_anew(frame.time)  # another source, or the same one opened again after who knows how long
+            last = frame
         self._frames += 1
-        if self._frames <= _WARM_UP:
+        height, width = frame.image.shape[:2]
+        shrink = -(-width // _WIDTH)
+        size = (max(1, width // shrink), max(1, height // shrink))
+        small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+        rate = max((frame.time - last.time) / _MEMORY_S, 0.5 / self._frames)
+        mask = self._mixture.apply(small, learningRate=min(1.0, rate))
+        if self._frames <= _WARM_UP_FRAMES or frame.time - self._since < _WARM_UP_S:
             return Detections.empty()
-        moving = np.equal(mask, 255).astype(np.uint8)  # 127 is shadow
-        if cv2.countNonZero(moving) > _TOO_MUCH * moving.size:
-            self._start()
+        if cv2.countNonZero(mask) > _TOO_MUCH * mask.size:
+            self._learn_anew(frame.time)
             return Detections.empty()
-        clean = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        clean = cv2.morphologyEx(clean, cv2.MORPH_CLOSE, np.ones((9, 5), np.uint8))
+
+        moving = np.equal(mask, _MOVING).astype(np.uint8)
+        clean = cv2.morphologyEx(cv2.morphologyEx(moving, cv2.MORPH_OPEN, _OPEN), cv2.MORPH_CLOSE, _CLOSE)
         _, _, stats, _ = cv2.connectedComponentsWithStats(clean)
-        stats = stats[1:]
-        stats = stats[stats[:, cv2.CC_STAT_AREA] >= _LEAST_AREA * moving.size]
-        corners = stats[:, :2].astype(np.float32)
-        sizes = stats[:, 2:4].astype(np.float32)
-        boxes = np.concatenate([corners, corners + sizes], axis=1) / np.float32(scale)
+        stats = stats[1:]  # the first is all the rest of the picture
+        stats = stats[stats[:, cv2.CC_STAT_AREA] >= _LEAST_AREA * mask.size]
+        corners, sizes = stats[:, :2], stats[:, 2:4]
+        scale = np.array([width / size[0], height / size[1]] * 2, np.float32)
+        boxes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32) * scale
         upright = sizes[:, 1] >= sizes[:, 0]
         classes = np.where(upright, ObjectClass.PERSON, ObjectClass.VEHICLE).astype(np.uint8)
         return Detections(boxes, np.full(len(boxes), _SCORE, np.float32), classes)

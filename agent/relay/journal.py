@@ -21,9 +21,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from agent.contract import Event, EventData, topic
+from pydantic import ValidationError
+
+from agent.contract import ALARMS, Event, EventData, EventType, topic
 from agent.relay.gate import Release
 
 log = logging.getLogger(__name__)
@@ -50,8 +52,9 @@ CREATE INDEX IF NOT EXISTS outbox_eviction ON outbox (alarm, seq);
 """
 #: A stamp before this was made by a clock that had never been set; the age of such an event is not known.
 _FIRST_TRUSTED = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc).timestamp()
-#: Share of the audit log that goes when it is full, so that pruning is rare.
+#: Share of the audit log that goes when it is full, so that pruning is rare, and entries that go in one statement.
 _PRUNE = 0.1
+_PRUNE_ENTRIES = 1000
 #: What an audit entry costs beside its body, bytes; measured on a full log, rounded up.
 _ENTRY_BYTES = 80
 
@@ -61,7 +64,7 @@ class JournalError(RuntimeError):
 
 
 class JournalFullError(JournalError):
-    """Nothing was written because the disk is full; the same call may be made again."""
+    """Nothing was written, since the disk is full or somebody has the database locked; try the same call again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ class Journal:
         """Random id of this start: the first half of every event id."""
         self.evicted = 0
         self.salvaged = 0
+        self.damaged = False
+        """Whether a database that could not be read was set aside at this start."""
         self._number = 0
         self._site = site
         self._device = device
@@ -132,10 +137,10 @@ class Journal:
             raise JournalError(f"{folder}: cannot be written: {error.strerror}") from error
         try:
             self._database = self._open()
+        except sqlite3.OperationalError as error:  # the database may be sound: locked, read-only, a full disk
+            os.close(self._lock)
+            raise _unwritten(folder, error) from error
         except sqlite3.DatabaseError as error:
-            if _is_full(error):
-                os.close(self._lock)
-                raise JournalFullError(f"{folder}: the disk is full; free some space") from error
             self._database = self._replace(error)
         self._outbox_bytes: int
         self.depth: int
@@ -145,8 +150,17 @@ class Journal:
         self._audit_bytes: int = self._database.execute(
             "SELECT COALESCE(SUM(LENGTH(body)), 0) + ? * COUNT(*) FROM audit", (_ENTRY_BYTES,)
         ).fetchone()[0]
-        with self._transaction():
-            self._record("opened", [(None, self.boot)])
+        try:
+            with self._transaction():
+                self._record("opened", [(None, self.boot)])
+        except sqlite3.Error as error:
+            self._database.close()
+            os.close(self._lock)
+            raise _unwritten(folder, error) from error
+        except JournalFullError:
+            self._database.close()
+            os.close(self._lock)
+            raise
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, isolation_level=None)
@@ -171,14 +185,13 @@ class Journal:
         database = self._open()
         rows = list(_readable_outbox(aside))
         database.execute("BEGIN IMMEDIATE")
-        for row in rows:
-            database.execute(
-                "INSERT OR IGNORE INTO outbox (event_id, topic, payload, alarm, at) VALUES (?,?,?,?,?)", row
-            )
-            database.execute(
-                "INSERT INTO audit (at, kind, event_id) VALUES (?, 'salvaged', ?)", (self._stamp(), row[0])
-            )
+        database.executemany("INSERT INTO outbox (event_id, topic, payload, alarm, at) VALUES (?,?,?,?,?)", rows)
+        database.executemany(
+            "INSERT INTO audit (at, kind, event_id) VALUES (?, 'salvaged', ?)",
+            [(self._stamp(), row[0]) for row in rows],
+        )
         database.execute("COMMIT")
+        self.damaged = True
         self.salvaged = len(rows)
         log.error(
             "event=journal_damaged reason=%r kept_as=%s salvaged_events=%d", str(error), aside.name, self.salvaged
@@ -196,8 +209,8 @@ class Journal:
             with contextlib.suppress(sqlite3.Error):
                 self._database.execute("ROLLBACK")
             self._number, self._outbox_bytes, self._audit_bytes, self.depth, self.evicted = kept
-            if isinstance(error, sqlite3.Error) and _is_full(error):
-                raise JournalFullError(f"{self._path}: the disk is full; free some space") from error
+            if isinstance(error, sqlite3.OperationalError):
+                raise _unwritten(self._path, error) from error
             raise
 
     def _stamp(self) -> str:
@@ -221,7 +234,6 @@ class Journal:
                 self._number += 1
                 event = self._event(f"{self.boot}-{self._number:06d}", item.event_type.label, item.time, item.data)
                 payload = event.to_json()
-                self._make_room(len(payload))
                 self._database.execute(
                     "INSERT INTO outbox (event_id, topic, payload, alarm, at) VALUES (?, ?, ?, ?, ?)",
                     (
@@ -236,6 +248,7 @@ class Journal:
                 self.depth += 1
                 self._record("released", [(event.id, payload.decode())])
                 events.append(event)
+            self._make_room()
             self._prune_audit()
         return events
 
@@ -248,9 +261,9 @@ class Journal:
             data=data,
         )
 
-    def _make_room(self, wanted: int) -> None:
-        """Evict the oldest events until this many bytes fit, alarms last."""
-        while self._outbox_bytes + wanted > self._outbox_max_bytes and self.depth:
+    def _make_room(self) -> None:
+        """Evict the oldest events until the rest fits, alarms last: a new event that is none goes before an old one."""
+        while self._outbox_bytes > self._outbox_max_bytes:
             victims = self._database.execute(
                 "SELECT seq, event_id, LENGTH(payload) FROM outbox ORDER BY alarm, seq LIMIT 1"
             ).fetchall()
@@ -279,15 +292,15 @@ class Journal:
         """Drop the oldest tenth of a full audit log, but nothing about events that are still in the outbox."""
         if self._audit_bytes <= self._audit_max_bytes:
             return
-        (oldest, newest) = self._database.execute("SELECT MIN(seq), MAX(seq) FROM audit").fetchone()
-        limit = oldest + max(1, int((newest - oldest) * _PRUNE))
-        self._database.execute(
-            "DELETE FROM audit WHERE seq < ? AND (event_id IS NULL OR event_id NOT IN (SELECT event_id FROM outbox))",
-            (limit,),
-        )
-        self._audit_bytes = self._database.execute(
-            "SELECT COALESCE(SUM(LENGTH(body)), 0) + ? * COUNT(*) FROM audit", (_ENTRY_BYTES,)
-        ).fetchone()[0]
+        while self._audit_bytes > (1 - _PRUNE) * self._audit_max_bytes:
+            gone = self._database.execute(
+                "DELETE FROM audit WHERE seq IN (SELECT seq FROM audit WHERE event_id IS NULL"
+                " OR event_id NOT IN (SELECT event_id FROM outbox) ORDER BY seq LIMIT ?) RETURNING LENGTH(body)",
+                (_PRUNE_ENTRIES,),
+            ).fetchall()
+            if not gone:
+                return
+            self._audit_bytes -= sum(_ENTRY_BYTES + (size or 0) for (size,) in gone)
 
     def waiting(self, after: int, limit: int) -> list[Row]:
         """Rows of the outbox in their order.
@@ -353,18 +366,33 @@ def _check(database: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(verdict)
 
 
-def _is_full(error: sqlite3.Error) -> bool:
-    # Python 3.10 has no error codes; SQLITE_FULL's text is fixed, and a full tmpfs or quota may show as an I/O error.
-    return any(text in str(error) for text in ("is full", "disk I/O error", "unable to open"))
+def _unwritten(path: Path, error: sqlite3.Error) -> JournalError:
+    """What to say of an error that leaves the database as it was."""
+    # Python 3.10 has no error codes; a full tmpfs or quota may show as an I/O error.
+    if any(text in str(error) for text in ("is full", "disk I/O error", "unable to open")):
+        return JournalFullError(f"{path}: the disk is full; free some space")
+    if "locked" in str(error):
+        return JournalFullError(f"{path}: another program has the database locked; end it")
+    return JournalError(f"{path}: cannot be written: {error}")
 
 
-def _readable_outbox(damaged: Path) -> Iterator[tuple[Any, ...]]:
-    """Rows of a damaged database, up to the first page that cannot be read, from either end."""
-    seen = set()
+def _readable_outbox(damaged: Path) -> Iterator[tuple[str, str, bytes, bool, float]]:
+    """Events of a damaged database, up to the first page that cannot be read, from either end.
+
+    A page can be readable and wrong, so only what is an event of the contract is given, under the topic that it names.
+    """
+    seen: set[str] = set()
     for order in ("ASC", "DESC"):
         with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(damaged)) as database:
-            query = f"SELECT event_id, topic, payload, alarm, at FROM outbox ORDER BY seq {order}"  # noqa: S608 - fixed
-            for row in database.execute(query):
-                if row[0] not in seen and isinstance(row[2], bytes):
-                    seen.add(row[0])
-                    yield row
+            query = f"SELECT payload, at FROM outbox ORDER BY seq {order}"  # noqa: S608 - fixed
+            for payload, at in database.execute(query):
+                if not isinstance(payload, bytes) or not isinstance(at, float):
+                    continue
+                with contextlib.suppress(ValidationError):
+                    event = Event.model_validate_json(payload)
+                    if event.id not in seen:
+                        seen.add(event.id)
+                        label = event.type.removeprefix("vigie.").removesuffix(".v1")
+                        _, _, site, device = event.source.split("/")
+                        where = topic(site, device, "event", label)
+                        yield event.id, where, payload, EventType.parse(label) in ALARMS, at

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 5.0
 _POLL_S = 0.5
+#: Places of the window that events leave free, for birth and status; else the last word could wait behind a backlog.
+_RESERVED = 2
+_MOST_UNDER_WAY = 65_535
 _NO_ANSWER = "the broker gave no answer to the greeting; its TLS, ACL or MQTT version may not fit"
 #: A connection that lasts this long was a good one: the next pause is short again.
 _STABLE_S = 10.0
@@ -124,6 +127,10 @@ class Link:
         """
         self._settings = settings
         self._client_id = f"vigie-{site}-{device}"
+        self._protocol = _V311 if settings.protocol == "3.1.1" else _V5
+        new_client(settings, self._client_id, self._protocol)
+        self.window = settings.inflight
+        """Events that may be under way at once; the broker of this connection may allow fewer than the settings."""
         self._status_topic = topic(site, device, "status")
         self._will = Status(state="offline", boot=boot).model_dump_json().encode()
         self._queue: queue.SimpleQueue[Happening] = queue.SimpleQueue()
@@ -136,9 +143,7 @@ class Link:
         self._client: paho.Client | None = None
         self._accepted = False
         self._reason = ""
-        self._protocol = _V311 if settings.protocol == "3.1.1" else _V5
         self._backoff_s = settings.backoff_min_s
-        new_client(settings, self._client_id, self._protocol)
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     def start(self) -> None:
@@ -197,7 +202,7 @@ class Link:
         try:
             client = new_client(self._settings, self._client_id, protocol)
             client.will_set(self._status_topic, self._will, qos=1, retain=True)
-            client.max_inflight_messages_set(self._settings.inflight)
+            client.max_inflight_messages_set(self._settings.inflight + _RESERVED)
             client.on_connect = self._on_connect
             client.on_disconnect = self._on_disconnect
             client.on_publish = self._on_publish
@@ -215,6 +220,8 @@ class Link:
             self._protocol = _V311
             self._connect_once()
             return
+        if self._settings.protocol == "auto" and not self._accepted:
+            self._protocol = _V5  # the broker was away, not old
         self._accepted = False
         self._tell(Disconnected(self._reason))
 
@@ -234,10 +241,12 @@ class Link:
     def _on_connect(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        del client, userdata, flags, properties
+        del client, userdata, flags
         if reason.is_failure:
             self._reason = f"the broker refuses the connection: {reason}"
             return
+        allowed = min(self._settings.inflight + _RESERVED, getattr(properties, "ReceiveMaximum", _MOST_UNDER_WAY))
+        self.window = max(1, allowed - _RESERVED)
         self._accepted = True
         self._tell(Connected("5" if self._protocol is _V5 else "3.1.1"))
 

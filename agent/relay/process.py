@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import logging
 import math
+import pwd
 import selectors
 import signal
 import socket
@@ -37,7 +38,7 @@ from agent.relay.gate import Gate, Release
 from agent.relay.journal import Journal, JournalFullError, Row
 from agent.relay.local import LocalServer, LocalStatus
 from agent.relay.mqtt import Acknowledged, Connected, Disconnected, Link
-from agent.settings import Settings
+from agent.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class Relay:
         self._selector.register(link.wake, selectors.EVENT_READ, self._on_broker)
         self._local = LocalServer(settings.pipe.status_socket)
         self._selector.register(self._local.socket, selectors.EVENT_READ, self._on_ask)
+        self._sense_uids = _uids(settings.pipe.sense_user)
         self._listener = None if connection else pipe.listen(settings.pipe.socket)
         self._sense = connection
         if connection:
@@ -165,11 +167,16 @@ class Relay:
         assert self._listener is not None  # noqa: S101 - it is registered only if it is there
         connection, _ = self._listener.accept()
         try:
-            pipe.check_peer(connection, frozenset())
+            pipe.check_peer(connection, self._sense_uids)
         except OSError as error:
             log.warning("event=stranger_refused reason=%r", str(error))
             return
+        if self._sense is not None and time.monotonic() - self._heard_at < SENSE_SILENCE_S:
+            log.warning("event=second_sense_refused hint=the_first_one_is_alive")
+            connection.close()
+            return
         self._hang_up()
+        self._heard_at = time.monotonic()
         self._sense = connection
         self._selector.register(connection, selectors.EVENT_READ, self._on_sense)
 
@@ -255,6 +262,7 @@ class Relay:
         self._last_sent = 0
         self._told = None
         self._link.publish(self._topic("birth"), self._birth().model_dump_json().encode(), retain=True)
+        self._tell_status(self._status())
 
     def _settle_answers(self) -> None:
         if not self._answered:
@@ -268,7 +276,7 @@ class Relay:
 
     def _send(self) -> None:
         """Fill the window of messages under way from the outbox."""
-        room = self._settings.mqtt.inflight - len(self._under_way)
+        room = self._link.window - len(self._under_way)
         if self._protocol is None or room <= 0:
             return
         rows = self._journal.waiting(self._last_sent, room)
@@ -302,7 +310,7 @@ class Relay:
                 reasons.append("detector")
         if self._disk_full:
             reasons.append("disk")
-        if self._journal.salvaged:
+        if self._journal.damaged:
             reasons.append("journal")
         if self._flooded():
             reasons.append("rate")
@@ -324,9 +332,9 @@ class Relay:
         return now - self._rate_dropped_at < _FLOOD_MEMORY_S
 
     def _tell_status(self, status: Status) -> None:
-        if status != self._told and self._link.publish(
-            self._topic("status"), status.model_dump_json().encode(), retain=True
-        ):
+        if self._protocol is None or status == self._told:  # a new connection begins with birth
+            return
+        if self._link.publish(self._topic("status"), status.model_dump_json().encode(), retain=True):
             self._told = status
 
     def _birth(self) -> Birth:
@@ -402,6 +410,20 @@ class Relay:
         )
 
 
+def _uids(user: str | None) -> frozenset[int]:
+    """The user's id.
+
+    Raises:
+        SettingsError: there is no such user.
+    """
+    if user is None:
+        return frozenset()
+    try:
+        return frozenset({pwd.getpwnam(user).pw_uid})
+    except KeyError:
+        raise SettingsError([f"pipe.sense_user: this machine has no user {user!r}"]) from None
+
+
 def _utc() -> dt.datetime:
     return dt.datetime.now(dt.timezone.utc)
 
@@ -415,7 +437,7 @@ def relay_main(settings: Settings, policy: Policy, connection: socket.socket | N
     """Run the relaying process; its exit code.
 
     Raises:
-        JournalError, MqttError, OSError: it cannot start; the text says why.
+        SettingsError, JournalError, MqttError, OSError: it cannot start; the text says why.
     """
     journal = Journal(
         settings.journal.folder,

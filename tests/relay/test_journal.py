@@ -184,6 +184,16 @@ def test_alarms_are_evicted_last(shelf: Shelf) -> None:
     assert alarm.id in ids_waiting(journal)
 
 
+def test_a_new_event_that_is_no_alarm_goes_before_an_old_alarm(shelf: Shelf) -> None:
+    size = len(shelf.open().release([release(ALARM)])[0].to_json())
+    journal = shelf.open(outbox_max_bytes=4 * size)
+    journal.acknowledged([row.seq for row in journal.waiting(0, 10)])
+    alarms = journal.release([release(ALARM) for _ in range(4)])
+    (plain,) = journal.release([release()])
+    assert ids_waiting(journal) == [alarm.id for alarm in alarms]
+    assert shelf.entries("evicted") == [plain.id]
+
+
 def test_an_event_that_is_too_old_is_evicted_and_counted(shelf: Shelf) -> None:
     journal = shelf.open(outbox_max_age_s=3600)
     journal.release([release()])
@@ -213,6 +223,16 @@ def test_the_oldest_audit_entries_go_when_the_log_is_full(shelf: Shelf) -> None:
     kinds = shelf.audited()
     assert ("opened", None) not in kinds
     assert kinds[-1] == ("released", last.id)
+    assert shelf.body_bytes() <= 20_000
+
+
+def test_an_event_that_waits_long_does_not_stop_the_log_from_being_pruned(shelf: Shelf) -> None:
+    journal = shelf.open(audit_max_bytes=20_000)
+    journal.release([release(ALARM)])
+    (waits,) = journal.waiting(0, 1)
+    for _ in range(300):
+        journal.release([release()])
+        journal.acknowledged([row.seq for row in journal.waiting(waits.seq, 10)])
     assert shelf.body_bytes() <= 20_000
 
 
@@ -290,3 +310,35 @@ def test_a_full_disk_releases_nothing_and_the_same_call_succeeds_when_there_is_r
     events = journal.release(batch)
     assert events[0].id == f"{journal.boot}-000002", "numbers of what was not released are not lost"
     assert journal.depth == 201
+
+
+def test_a_database_that_somebody_has_locked_is_not_taken_for_damaged(shelf: Shelf) -> None:
+    (event,) = shelf.open().release([release()])
+    shelf.close()
+    with contextlib.closing(sqlite3.connect(shelf.folder / "journal.sqlite", isolation_level=None)) as somebody:
+        somebody.execute("PRAGMA locking_mode = EXCLUSIVE")
+        somebody.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(JournalFullError, match="another program has the database locked"):
+            shelf.open()
+    assert ids_waiting(shelf.open()) == [event.id]
+
+
+def test_only_events_of_the_contract_are_carried_over_under_their_own_topic(shelf: Shelf) -> None:
+    good, bent, _ = shelf.open().release([release(), release(ALARM), release()])
+    shelf.close()
+    path = shelf.folder / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE outbox SET topic = 'vigie/#' WHERE event_id = ?", (bent.id,))
+        database.execute("UPDATE outbox SET payload = x'00ff' WHERE seq = 3")
+        database.commit()
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'audit'").fetchone()
+    content = bytearray(path.read_bytes())
+    content[(page - 1) * 4096 : page * 4096] = bytes(4096)
+    path.write_bytes(content)
+    journal = shelf.open()
+    assert journal.damaged
+    assert [(row.event_id, row.topic) for row in journal.waiting(0, 10)] == [
+        (good.id, "vigie/v1/old-port/cam-07/event/crowd.density"),
+        (bent.id, "vigie/v1/old-port/cam-07/event/sound.scream"),
+    ]

@@ -150,6 +150,34 @@ def test_a_message_without_an_answer_is_forgotten_with_its_connection(broker: Sc
     assert [message.payload for message in broker.connections[1].published] == [b"second"]
 
 
+def test_a_broker_that_was_away_is_tried_with_mqtt_5_again(broker: ScriptedBroker, connect: Connect) -> None:
+    """A balancer hangs up in the same way while no broker stands behind it."""
+    manners(broker, {"greeting": "hang_up"}, {"greeting": "hang_up"}, {})
+    assert connect().wait(Connected) == Connected("5")
+    assert [connection.level for connection in broker.connections] == [5, 4, 5]
+
+
+def test_the_window_is_what_the_broker_allows_less_two_for_birth_and_status(
+    broker: ScriptedBroker, connect: Connect
+) -> None:
+    manners(broker, {"receive_maximum": 10})
+    device = connect(inflight=64)
+    device.wait(Connected)
+    assert device.link.window == 8
+
+
+def test_the_last_word_does_not_wait_behind_a_full_window(broker: ScriptedBroker, connect: Connect) -> None:
+    manners(broker, {"acknowledges": False})
+    device = connect()
+    device.wait(Connected)
+    for _ in range(device.link.window):
+        device.link.publish(TOPIC, b"{}")
+    device.link.publish("vigie/v1/old-port/cam-07/status", b"offline", retain=True)
+    device.link.stop()
+    broker.wait(lambda: broker.connections[0].said_goodbye, "DISCONNECT")
+    assert broker.published()[-1].payload == b"offline"
+
+
 def test_a_stop_says_goodbye_so_that_the_last_will_stays_unsaid(broker: ScriptedBroker, connect: Connect) -> None:
     device = connect()
     device.wait(Connected)

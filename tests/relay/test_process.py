@@ -168,7 +168,7 @@ def test_an_alarm_goes_from_the_pipe_to_the_broker_and_out_of_the_outbox(broker:
     assert event["data"]["zone"] == "zone-0"
 
 
-def test_birth_and_status_are_retained_and_events_are_not(broker: ScriptedBroker, start: Start) -> None:
+def test_birth_comes_first_and_is_retained_as_status_is(broker: ScriptedBroker, start: Start) -> None:
     bench = start()
     bench.say(fall())
 
@@ -177,6 +177,7 @@ def test_birth_and_status_are_retained_and_events_are_not(broker: ScriptedBroker
         return {(m.topic.removeprefix(root).partition("/")[0], m.retain) for m in broker.published()}
 
     bench.until(lambda: len(kinds()) == 3, "birth, status and an event")
+    assert broker.published()[0].topic.endswith("/birth")
     assert kinds() == {("birth", True), ("status", True), ("event", False)}
 
 

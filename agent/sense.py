@@ -234,6 +234,7 @@ class Sense:
         self._analysed_then = 0
         self._health_at = clock()
         self._day = dt.date.min
+        self._rules: list[list[RuleSettings]] = []
         self._watches: list[Watch] = []
 
         simulated: dict[int, Detector] = {}
@@ -327,14 +328,18 @@ class Sense:
         today = self._wall().date()
         if today == self._day:
             return
-        self._close_episodes()
         self._day = today
-        self._watches = []
+        rules = []
         for camera in self._settings.cameras:
-            rules, refused = permitted(camera, self._policy, today)
+            allowed, refused = permitted(camera, self._policy, today)
             for reason in refused:
                 log.warning("event=detector_refused camera=%s reason=%r", camera.name, reason)
-            self._watches.append(Watch(camera, rules, self._wall))
+            rules.append(allowed)
+        if rules == self._rules:
+            return
+        self._close_episodes()
+        self._rules = rules
+        self._watches = [Watch(c, r, self._wall) for c, r in zip(self._settings.cameras, rules, strict=True)]
 
     def _close_episodes(self) -> None:
         for index, watch in enumerate(self._watches):

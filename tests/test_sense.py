@@ -270,3 +270,33 @@ def test_a_hostile_relay_gets_nothing_but_the_closed_set_obeyed(
         sense.step()
         assert not [o for o in received(ends[1]) if o.kind is Kind.REPLY]
         assert sense.cameras[0].state is CameraState.CONNECTING
+
+
+def test_a_permission_that_ends_at_midnight_is_not_used_after_it(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    sense = running(2, ends)
+    today = [dt.datetime(2026, 11, 23, 23, 59).astimezone()]
+    sense._wall = lambda: today[0]
+    basis = {"type": "crowd.gathering", "purpose": "crowd safety", "legal_basis": "X", "body": "the city"}
+    sense._policy = Policy.model_validate(
+        {
+            "detector": [
+                {**basis, "zones": ["z0"], "until": "2026-11-23"},
+                {**basis, "zones": ["z1"], "until": "2999-01-01"},
+            ]
+        }
+    )
+    for camera in sense.cameras:
+        camera.start()
+    try:
+        stepped(sense, ends[1], lambda seen: len({o.zone for o in seen if o.phase is Phase.STARTED}) == 2)
+        today[0] += dt.timedelta(minutes=2)
+        seen = stepped(sense, ends[1], lambda seen: any(o.phase is Phase.STARTED for o in seen))
+    finally:
+        for camera in sense.cameras:
+            camera.close()
+        ends[0].close()
+        ends[1].close()
+    assert {o.zone for o in seen if o.phase is Phase.ENDED} == {0, 1}
+    assert {o.zone for o in seen if o.phase is Phase.STARTED} == {1}

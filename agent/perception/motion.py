@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.capture.frame import Frame
 from agent.perception.scene import Detections, ObjectClass
@@ -55,7 +54,9 @@ class _Background:
     """What one camera sees when nothing moves."""
 
     def __init__(self) -> None:
-        self._last: Frame | None = None
+        self._shape: tuple[int, ...] = ()
+        self._index = -1
+        self._time = 0.0
         self._learn_anew(0.0)
 
     def _learn_anew(self, time: float) -> None:
@@ -65,17 +66,17 @@ class _Background:
 
     def blobs(self, frame: Frame) -> Detections:
         """The moving blobs of the next frame; none while the background is being learned."""
-        last, self._last = self._last, frame
-        if last is None or frame.index <= last.index or frame.image.shape != last.image.shape:
+        if frame.index <= self._index or frame.image.shape != self._shape:
             self._learn_anew(frame.time)  # another source, or the same one opened again after who knows how long
-            last = frame
+        elapsed = frame.time - self._time
+        self._shape, self._index, self._time = frame.image.shape, frame.index, frame.time
         self._frames += 1
-        height, width = frame.image.shape[:2]
+        height, width = self._shape[:2]
         shrink = -(-width // _WIDTH)
         size = (max(1, width // shrink), max(1, height // shrink))
         small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-        rate = max((frame.time - last.time) / _MEMORY_S, 0.5 / self._frames)
-        mask = self._mixture.apply(small, learningRate=min(1.0, rate))
+        rate = 1.0 if self._frames == 1 else min(1.0, max(elapsed / _MEMORY_S, 0.5 / self._frames))
+        mask = self._mixture.apply(small, learningRate=rate)
         if self._frames <= _WARM_UP_FRAMES or frame.time - self._since < _WARM_UP_S:
             return Detections.empty()
         if cv2.countNonZero(mask) > _TOO_MUCH * mask.size:

@@ -279,6 +279,19 @@ def test_a_new_sense_replaces_the_one_that_is_gone(broker: ScriptedBroker, start
             bench.until(delivered(broker, number), f"event {number}")
 
 
+def test_a_second_sense_does_not_push_out_one_that_is_alive(start: Start) -> None:
+    bench = start(listens=True)
+    with pipe.connect(bench.pipe_socket) as first:
+        assert pipe.send(first, Observation(Kind.HEALTH, sense=SenseState.READY))
+        bench.until(lambda: bench.relay._health is not None, "the first one is heard")
+        with pipe.connect(bench.pipe_socket) as second:
+            bench.relay.turn()
+            with pytest.raises(OSError, match=r"Broken pipe|reset"):
+                pipe.send(second, Observation(Kind.HEALTH, sense=SenseState.STOPPING))
+        assert pipe.send(first, Observation(Kind.HEALTH, sense=SenseState.DEGRADED))
+        assert bench.status().sense == "degraded", "the first one is still heard"
+
+
 def test_a_full_disk_is_told_and_what_was_held_back_is_released_when_there_is_room(
     broker: ScriptedBroker, start: Start
 ) -> None:

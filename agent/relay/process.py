@@ -203,7 +203,7 @@ class Relay:
 
     def _hear(self, observation: Observation) -> None:
         if observation.kind is Kind.REPLY:
-            log.info("event=reply control=%s answer=%s", observation.control.name, observation.reply.name)
+            log.debug("event=reply control=%s answer=%s", observation.control.name, observation.reply.name)
             return
         self._heard_at = time.monotonic()
         if observation.sense is SenseState.STARTING:

@@ -55,6 +55,7 @@ class Sensor(ABC, Generic[_State, _Source]):
         self._states: type[_State] = states
         self._moves: Mapping[_State, frozenset[_State]] = moves
         self._was_live = False
+        self._lost_for = ""
         self._shutter = threading.Event()
         self._stop = threading.Event()
         self._change = threading.Event()
@@ -102,7 +103,15 @@ class Sensor(ABC, Generic[_State, _Source]):
             return
         if state not in self._moves[self.state]:
             raise AssertionError(f"{self._name}: {self.state.name} may not become {state.name}")
-        log.info("sensor=%s event=%s reason=%r", self._name, state.name.lower(), reason)
+        # A device that stays away is tried for days: said once for each reason, not with every try.
+        lost = state is self._states.LOST
+        again = state is self._states.CONNECTING or (lost and reason == self._lost_for)
+        level = logging.DEBUG if again else logging.WARNING if lost else logging.INFO
+        log.log(level, "sensor=%s event=%s reason=%r", self._name, state.name.lower(), reason)
+        if lost:
+            self._lost_for = reason
+        elif state is self._states.LIVE:
+            self._lost_for = ""
         self.state, self.reason = state, reason
         self._was_live = self._was_live or state is self._states.LIVE
 

@@ -252,7 +252,8 @@ class Relay:
                 self._protocol, self._broker_reason = happening.protocol, ""
                 self._begin_connection()
             elif isinstance(happening, Disconnected):
-                log.warning("event=disconnected reason=%r", happening.reason)
+                if happening.reason != self._broker_reason:  # it is tried for days: said once for each reason
+                    log.warning("event=disconnected reason=%r", happening.reason)
                 self._protocol, self._broker_reason = None, happening.reason
                 self._under_way.clear()
 

@@ -128,22 +128,19 @@ def _length_s(source: str) -> float | None:
     from agent.capture.frame import SourceError
     from agent.capture.open import open_source
 
-    fps = 10.0
     if source.startswith(("rtsp:", "v4l2:", "csi:")):
         return None
     try:
         if source.startswith("sim:"):
             from agent.simulate.source import open_sim
 
-            opened: Any = open_sim(source, replay=True)[0]
-        else:
-            opened = open_source(source, fps=fps, loop=False, replay=True)
+            return open_sim(source, replay=True)[0].scenario.seconds
+        fps = 10.0
+        clip = open_source(source, fps=fps, loop=False, replay=True)
     except SourceError as error:
         fail(str(error), 3)
-    try:
-        return opened.frames_total / fps if opened.frames_total else None
-    finally:
-        opened.close()
+    clip.close()
+    return clip.frames_total / fps if clip.frames_total else None
 
 
 @contextlib.contextmanager

@@ -21,9 +21,16 @@ _STEPS_HZ = 1.8
 class Painter:
     """Paints one camera's view."""
 
-    def __init__(self, view: View, rng: np.random.Generator) -> None:
+    def __init__(self, view: View, seed: int) -> None:
+        """Set up.
+
+        Args:
+            view: The camera.
+            seed: Seed of the background and of the noise.
+        """
+        rng = np.random.default_rng(seed)
         self._view = view
-        self._rng = rng
+        self._seed = seed
         size = (view.height, view.width)
         grain = cv2.GaussianBlur(rng.normal(0, 40, (*size, 3)).astype(np.float32), (0, 0), 4)
         slope = np.linspace(150, 100, view.height, dtype=np.float32)[:, None, None]
@@ -31,12 +38,13 @@ class Painter:
         self._noises = [rng.normal(0, _NOISE, (*size, 3)).astype(np.int16) for _ in range(_NOISES)]
 
     def paint(self, truth: Truth, time: float) -> Image:
-        """The picture at this time: (H, W, 3) uint8, BGR."""
+        """The picture at this time, seconds from the beginning: (H, W, 3) uint8, BGR."""
         picture = self._background.copy()
-        for number, box in zip(truth.ids.tolist(), truth.boxes.tolist(), strict=True):
+        for number, box in zip(truth.ids.tolist(), truth.whole.tolist(), strict=True):
             _figure(picture, number, box, time)
-        noise = self._noises[int(self._rng.integers(_NOISES))]
-        shift = int(self._rng.integers(self._view.width))
+        rng = np.random.default_rng([self._seed, round(1000 * time)])
+        noise = self._noises[int(rng.integers(_NOISES))]
+        shift = int(rng.integers(self._view.width))
         noisy = picture.astype(np.int16)
         noisy[:, shift:] += noise[:, : self._view.width - shift]
         noisy[:, :shift] += noise[:, self._view.width - shift :]

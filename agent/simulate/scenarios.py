@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from agent.capture.frame import SourceError
 from agent.contract import EventType
+from agent.settings import did_you_mean
 from agent.simulate.world import Path, View, World
 
 #: Free walking speed of pedestrians, metres per second: mean and standard deviation (Weidmann, Transporttechnik der
@@ -42,12 +42,14 @@ class Scenario:
 
     Attributes:
         world: Who is there.
+        seed: Seed of everything random, also of the detector's errors.
         seconds: How long it lasts.
         zones: Name and polygon, fractions of the frame.
         expected: What should be told of it.
     """
 
     world: World
+    seed: int
     seconds: float
     zones: dict[str, list[list[float]]]
     expected: tuple[Expected, ...] = ()
@@ -58,8 +60,8 @@ class Options:
     """What `sim:NAME?…` may say.
 
     Attributes:
-        people: How many, where the scenario has a number of people.
-        flow: Walkers a minute, where it has a flow.
+        people: How many come, in scenarios about a number of people.
+        flow: Walkers a minute on average, in scenarios about passers-by.
         seconds: How long it lasts.
         seed: Seed of everything random.
     """
@@ -194,16 +196,15 @@ SCENARIOS: dict[str, _Maker] = {
 
 
 def scenario(name: str, options: Options, view: View) -> Scenario:
-    """A scenario by its name.
+    """A scenario by its name; the same options make the same scenario.
 
     Raises:
         SourceError: there is none of that name.
     """
     if name not in SCENARIOS:
-        near = difflib.get_close_matches(name, SCENARIOS, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(SCENARIOS)}"
-        raise SourceError(f"sim:{name}: no such scenario; {hint}")
+        hint = did_you_mean(name, SCENARIOS) or f"; there are: {', '.join(SCENARIOS)}"
+        raise SourceError(f"sim:{name}: no such scenario{hint}")
     rng = np.random.default_rng(options.seed)
     paths, expected = SCENARIOS[name](options, rng)
     zones = {"square": [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], "yard": view.polygon(_YARD)}
-    return Scenario(World(paths, rng), options.seconds, zones, tuple(expected))
+    return Scenario(World(paths, rng), options.seed, options.seconds, zones, tuple(expected))

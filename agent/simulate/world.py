@@ -1,13 +1,19 @@
-"""People on a ground plane, and a camera that looks at it. Everything is a function of time: nothing is stepped.
+"""People on a ground plane, and cameras that look at it.
 
-Each person is a path of key points: a place at a time, with straight walks and waits in between. So a moment can be
-asked for in any order, two cameras see the same world, and the frame rate changes nothing.
-People do not avoid one another; who wants crowd dynamics does not find them here.
+Each person has a path of key points, a place at a time, with straight walks and waits in between: that is what they
+intend. On the way they make room for one another, as in the social force model (Helbing and Molnár, Physical Review E
+51, 4282, 1995; circular repulsion, their strength, range and relaxation time), and hurry after their intention when it
+has held them up, so that a scenario keeps its timetable.
+
+The world knows no camera and no frame rate: it moves in steps of its own, so any number of cameras see the same people.
+Known limits: no walls, no groups, no sight (people behind push as much as people in front), no foresight: whose paths
+meet nearly head-on brush past each other.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,113 +21,209 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
 
 #: One person: (K, 3), time in seconds, x and y in metres; times grow.
 Path = Floats
-#: Width of a walking person's box as a share of its height.
-_WIDTH = 0.38
+
+#: Length of a step, seconds.
+_STEP_S = 0.1
+#: Steps that are kept for cameras that lag; whoever asks further back has the world begin again.
+_KEPT = 600
+#: Repulsion of two people, m²/s², and the distance in which it falls to 1/e, metres (Helbing and Molnár).
+_REPULSION, _RANGE_M = 2.1, 0.3
+#: Time in which people take up the velocity that they want (Helbing and Molnár), and in which they want to be where
+#: they intended to be, seconds; four times the first makes a critically damped return.
+_RELAX_S, _CATCH_UP_S = 0.5, 2.0
+#: Height of people, mean and standard deviation, and width with swinging arms and legs, metres. Chosen, not measured.
+_HEIGHT_M, _WIDTH_M = (1.70, 0.08), 0.65
+#: Whatever is nearer to the camera's plane than this is not seen, metres.
+_NEAR_M = 0.5
+#: Further than every moment: keeps the paths apart on one common time line, seconds.
+_APART_S = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A pinhole camera above the origin of the ground plane, looking along y and down.
+    """A pinhole camera above the ground plane.
 
     Attributes:
         width: Pixels.
         height: Pixels.
-        above_m: Height of the camera, metres.
-        pitch_deg: Angle below the horizon, degrees.
-        fov_deg: Horizontal field of view, degrees.
+        x_m: Place on the ground.
+        y_m: Place on the ground.
+        above_m: Height above the ground.
+        heading_deg: Direction of sight over the ground, clockwise from the y axis.
+        pitch_deg: Angle below the horizon; boxes are those of people seen upright, so up to about 60.
+        fov_deg: Horizontal field of view.
     """
 
     width: int = 640
     height: int = 360
+    x_m: float = 0.0
+    y_m: float = 0.0
     above_m: float = 5.0
+    heading_deg: float = 0.0
     pitch_deg: float = 22.0
     fov_deg: float = 70.0
+
+    @property
+    def focal(self) -> float:
+        """Focal length, pixels."""
+        return self.width / 2 / math.tan(math.radians(self.fov_deg) / 2)
 
     def project(self, points: Floats) -> tuple[Floats, Floats]:
         """Where points of the world are seen.
 
         Args:
-            points: (N, 3), x to the right, y away from the camera, z up, metres.
+            points: (N, 3), x, y on the ground and z up, metres.
 
         Returns:
             (N, 2) pixels, and (N,) depth in metres; what has no positive depth is behind the camera.
         """
-        pitch = math.radians(self.pitch_deg)
-        focal = self.width / 2 / math.tan(math.radians(self.fov_deg) / 2)
-        x, y, z = points[:, 0], points[:, 1], points[:, 2] - self.above_m
-        depth = y * math.cos(pitch) - z * math.sin(pitch)
-        down = -y * math.sin(pitch) - z * math.cos(pitch)
+        pitch, heading = math.radians(self.pitch_deg), math.radians(self.heading_deg)
+        east, north, up = (points - (self.x_m, self.y_m, self.above_m)).T
+        across = east * math.cos(heading) - north * math.sin(heading)
+        ahead = east * math.sin(heading) + north * math.cos(heading)
+        depth = ahead * math.cos(pitch) - up * math.sin(pitch)
+        down = -ahead * math.sin(pitch) - up * math.cos(pitch)
         with np.errstate(divide="ignore", invalid="ignore"):
-            pixels = np.stack([self.width / 2 + focal * x / depth, self.height / 2 + focal * down / depth], axis=1)
-        return pixels, depth
+            offset = np.stack([across, down], axis=1) * (self.focal / depth)[:, None]
+        return offset + np.array([self.width / 2, self.height / 2]), depth
 
     def polygon(self, corners: Sequence[tuple[float, float]]) -> list[list[float]]:
-        """A piece of ground as a zone: its corners (metres) as fractions of the frame, cut at the frame's edge."""
-        ground = np.array([[x, y, 0.0] for x, y in corners])
-        fractions = self.project(ground)[0] / (self.width, self.height)
-        return np.clip(fractions, 0, 1).round(4).tolist()  # type: ignore[no-any-return]
+        """A piece of ground as a zone: its corners (metres) as fractions of the frame, cut at the frame's edge.
+
+        Raises:
+            ValueError: a corner lies behind the camera.
+        """
+        pixels, depth = self.project(np.array([[x, y, 0.0] for x, y in corners]))
+        if (depth < _NEAR_M).any():
+            raise ValueError(f"the camera cannot see all of {corners}: a corner lies behind it")
+        return np.clip(pixels / (self.width, self.height), 0, 1).round(4).tolist()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Who is where at a moment, the farthest first.
+    """Who is seen where at a moment, the farthest first. For evaluation within the process; it never leaves it.
 
     Attributes:
         ids: (N,) int64, number of the person.
         boxes: (N, 4) float32, x0 y0 x1 y1, pixels, cut at the frame's edge.
-        visible: (N,) float32, share of the box that nobody nearer covers.
+        whole: (N, 4) float32, the same, reaching beyond the frame where the person does.
+        visible: (N,) float32, share of the person that is in the frame, less what the nearer person covers who covers
+            most of it.
     """
 
-    ids: NDArray[np.int64]
+    ids: Ids
     boxes: NDArray[np.float32]
+    whole: NDArray[np.float32]
     visible: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The people at one step; until the next they walk straight on. Places in metres, velocities in metres a second."""
+
+    ids: Ids
+    places: Floats
+    velocities: Floats
+
+
 class World:
-    """Some people and their paths."""
+    """Some people and their paths. One thread uses it; the moment 0 is its beginning."""
 
     def __init__(self, paths: Sequence[Path], rng: np.random.Generator) -> None:
         """Set up.
 
         Args:
-            paths: One for each person.
-            rng: Gives them their heights: 1.70 m on average, standard deviation 0.08 m.
+            paths: One for each person, at least two points each.
+            rng: Gives the people their heights.
         """
-        self._paths = list(paths)
-        self._heights = np.clip(rng.normal(1.70, 0.08, len(self._paths)), 1.4, 2.0)
+        self._heights = np.clip(rng.normal(*_HEIGHT_M, len(paths)), 1.4, 2.0)
+        self._begin = np.array([path[0, 0] for path in paths])
+        self._end = np.array([path[-1, 0] for path in paths])
+        # All paths after one another, so that one search finds everybody's place.
+        self._points = np.concatenate([np.empty((0, 3)), *paths])
+        counts = np.array([len(path) for path in paths], np.int64)
+        self._line = self._points[:, 0] + np.repeat(np.arange(len(paths)) * _APART_S, counts)
+        self._goals = np.cumsum(counts) - 1
+        self._restart()
 
-    def people(self, time: float) -> tuple[NDArray[np.int64], Floats]:
-        """Numbers of those who are there, and their places, (N, 2) metres."""
-        there = [i for i, path in enumerate(self._paths) if path[0, 0] <= time <= path[-1, 0]]
-        places = [[np.interp(time, path[:, 0], path[:, i]) for i in (1, 2)] for path in (self._paths[n] for n in there)]
-        return np.array(there, np.int64), np.array(places, np.float64).reshape(-1, 2)
+    def people(self, time: float) -> tuple[Ids, Floats]:
+        """Who is there, as numbers, and where, (N, 2) metres.
+
+        Args:
+            time: Seconds from the beginning. Forward is cheap; more than a minute back begins again, to the same end.
+
+        Raises:
+            ValueError: the time lies before the beginning.
+        """
+        if time < 0:
+            raise ValueError(f"a world begins at 0, not at {time}")
+        wanted = int(time / _STEP_S + 1e-6)  # 9.1 / 0.1 is less than 91
+        if wanted <= self._now - len(self._steps):
+            self._restart()
+        while self._now < wanted:
+            self._advance()
+        step = self._steps[wanted - self._now - 1]
+        return step.ids, step.places + (time - wanted * _STEP_S) * step.velocities
 
     def truth(self, time: float, view: View) -> Truth:
-        """What the camera could see of them at best."""
+        """What a camera sees of them at a moment, as in `people`."""
         ids, places = self.people(time)
         feet, depth = view.project(np.column_stack([places, np.zeros(len(ids))]))
         heads, _ = view.project(np.column_stack([places, self._heights[ids]]))
-        half = _WIDTH / 2 * (feet[:, 1] - heads[:, 1])
-        boxes = np.column_stack([feet[:, 0] - half, heads[:, 1], feet[:, 0] + half, feet[:, 1]])
-        inside = np.clip(boxes, 0, [view.width, view.height, view.width, view.height])
-        seen = (depth > 0.5) & (_area(inside) > 0.5 * _area(boxes)) & (boxes[:, 3] - boxes[:, 1] > 8)
-        order = np.flatnonzero(seen)[np.argsort(-depth[seen])]
-        chosen = inside[order].astype(np.float32)
-        return Truth(ids[order], chosen, _visible(chosen))
+        half = _WIDTH_M / 2 * view.focal / np.maximum(depth, _NEAR_M)
+        whole = np.column_stack([feet[:, 0] - half, heads[:, 1], feet[:, 0] + half, feet[:, 1]])
+        cut = np.clip(whole, 0, (view.width, view.height) * 2)
+        seen = (depth > _NEAR_M) & (_area(cut) > 0)
+        order = np.flatnonzero(seen)[np.argsort(-depth[seen], kind="stable")]
+        boxes = cut[order]
+        visible = (_area(boxes) - _covered(boxes)) / _area(whole[order])
+        return Truth(ids[order], boxes.astype(np.float32), whole[order].astype(np.float32), visible.astype(np.float32))
+
+    def _restart(self) -> None:
+        self._now = 0
+        self._steps = deque([_Step(*self._intended(0.0))], _KEPT)
+
+    def _intended(self, time: float) -> tuple[Ids, Floats, Floats]:
+        """Who is there, where they mean to be (metres), and with which velocity (metres a second)."""
+        ids = np.flatnonzero((self._begin <= time) & (time <= self._end))
+        after = np.minimum(np.searchsorted(self._line, ids * _APART_S + time, side="right"), self._goals[ids])
+        start, end = self._points[after - 1], self._points[after]
+        velocities = (end[:, 1:] - start[:, 1:]) / (end[:, :1] - start[:, :1])
+        return ids, start[:, 1:] + (time - start[:, :1]) * velocities, velocities
+
+    def _advance(self) -> None:
+        last = self._steps[-1]
+        self._now += 1
+        ids, goals, wanted = self._intended(self._now * _STEP_S)
+        places, velocities = goals.copy(), wanted.copy()  # newcomers are where they mean to be
+        _, here, then = np.intersect1d(ids, last.ids, assume_unique=True, return_indices=True)
+        places[here] = last.places[then] + _STEP_S * last.velocities[then]
+        velocities[here] = last.velocities[then]
+        force = (wanted + (goals - places) / _CATCH_UP_S - velocities) / _RELAX_S + _repulsion(places)
+        self._steps.append(_Step(ids, places, velocities + _STEP_S * force))
 
 
-def _area(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
+def _repulsion(places: Floats) -> Floats:
+    """(N, 2) m/s²: what pushes each of the people away from all others."""
+    x, y = places.T
+    across, along = x[:, None] - x, y[:, None] - y
+    distance = np.sqrt(across**2 + along**2)
+    strength = _REPULSION / _RANGE_M * np.exp(-distance / _RANGE_M) / np.maximum(distance, 1e-6)
+    return np.stack([(strength * across).sum(axis=1), (strength * along).sum(axis=1)], axis=1)
+
+
+def _area(boxes: Floats) -> Floats:
     return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
 
 
-def _visible(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Share of each box that no later (nearer) single box covers."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    nearer = np.triu(shared, k=1)
-    covered = nearer.max(axis=1, initial=0.0) / np.maximum(_area(boxes), 1e-6)
-    return np.asarray(1 - covered, np.float32)
+def _covered(boxes: Floats) -> Floats:
+    """(N,) square pixels of each box that the one nearer (later) box covers which covers most of it."""
+    x0, y0, x1, y1 = boxes.T
+    wide = np.minimum(x1[:, None], x1) - np.maximum(x0[:, None], x0)
+    high = np.minimum(y1[:, None], y1) - np.maximum(y0[:, None], y0)
+    shared = np.maximum(wide, 0) * np.maximum(high, 0)
+    return np.asarray(np.triu(shared, k=1).max(axis=1, initial=0.0))

@@ -83,3 +83,35 @@ def test_at_its_own_pace_no_frame_comes_before_its_time_and_the_end_comes() -> N
         assert now >= frame.time - 1e-9
     with pytest.raises(EOFError):
         source.read(1)
+
+
+def test_frames_that_nobody_fetched_in_time_are_gone() -> None:
+    now = 50.0
+    played = scenario("empty", Options(seconds=2), View())
+    source = SimSource(played, View(), fps=10, painter=None, replay=False, clock=lambda: now)
+    seen = []
+    for moment in (50.0, 50.1, 50.75, 50.8):
+        now = moment + 1e-6
+        frame = source.read(1)
+        assert frame is not None
+        seen.append(frame.index)
+    assert seen == [0, 1, 7, 8]
+
+
+def test_a_frame_has_the_same_detections_whichever_came_before_it() -> None:
+    source, detector = open_sim("sim:crowd?detections=1", replay=True)
+    assert detector is not None
+    frames = [(0, frame) for _ in range(10) if (frame := source.read(1)) is not None]
+    forward = [found.boxes.tobytes() for found in detector.detect(frames)]
+    backward = [found.boxes.tobytes() for found in detector.detect(frames[::-1])]
+    assert forward == backward[::-1]
+
+
+def test_a_detector_without_errors_finds_the_truth() -> None:
+    source, detector = open_sim("sim:crowd?detections=1&misses=0&jitter=0&false=0", replay=True)
+    frame = source.read(1)
+    assert detector is not None
+    assert frame is not None
+    truth = source.scenario.world.truth(0.0, source.view)
+    found = detector.detect([(0, frame)])[0]
+    assert np.array_equal(found.boxes, truth.boxes[truth.visible >= 0.4])

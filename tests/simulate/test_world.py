@@ -59,3 +59,43 @@ def test_a_piece_of_ground_becomes_a_zone_that_holds_the_feet_of_those_on_it() -
     x, y = feet[0] / (VIEW.width, VIEW.height)
     assert polygon[:, 0].min() < x < polygon[:, 0].max()
     assert polygon[:, 1].min() < y < polygon[:, 1].max()
+
+
+def test_who_meets_somebody_makes_some_room_and_still_arrives_in_time() -> None:
+    there = np.array([[0.0, -10.0, 10.0], [15.0, 10.0, 10.0]])
+    back = np.array([[0.0, 10.0, 10.1], [15.0, -10.0, 10.1]])
+    world = World([there, back], np.random.default_rng(1))
+    apart = [np.hypot(*np.diff(world.people(k / 10)[1], axis=0)[0]) for k in range(150)]
+    assert min(apart) > 0.15, "their paths come as near as 0.1 m"
+    assert np.abs(world.people(15.0)[1] - [[10.0, 10.0], [-10.0, 10.1]]).max() < 0.3
+
+
+def test_a_moment_is_the_same_however_it_is_reached() -> None:
+    def crowd() -> World:
+        return scenario("crowd", Options(people=30, seconds=200), VIEW).world
+
+    straight, wandering = crowd(), crowd()
+    for time in (3.0, 0.0, 90.0, 1.0):
+        wandering.people(time)
+    assert np.array_equal(straight.people(70.05)[1], wandering.people(70.05)[1])
+
+
+def test_two_cameras_on_opposite_sides_see_the_same_people_mirrored() -> None:
+    world = World([np.array([[0.0, 2.0, 15.0], [1.0, 2.0, 15.0]])], np.random.default_rng(1))
+    here, there = world.truth(0.5, VIEW), world.truth(0.5, View(y_m=30.0, heading_deg=180.0))
+    assert here.ids.tolist() == there.ids.tolist() == [0]
+    assert VIEW.width - there.boxes[0, [2, 0]] == pytest.approx(here.boxes[0, [0, 2]], abs=0.01)
+
+
+def test_who_is_half_in_the_frame_is_half_visible() -> None:
+    world = World([np.array([[0.0, 0.0, 12.0], [1.0, 0.0, 12.0]])], np.random.default_rng(1))
+    middle, depth = VIEW.project(np.array([[0.0, 12.0, 0.0]]))
+    aside = View(x_m=float(depth[0] / VIEW.focal * middle[0, 0]))
+    truth = world.truth(0.5, aside)
+    assert truth.visible[0] == pytest.approx(0.5, abs=0.01)
+    assert truth.boxes[0, 0] == 0 > truth.whole[0, 0]
+
+
+def test_ground_behind_the_camera_is_no_zone() -> None:
+    with pytest.raises(ValueError, match="lies behind it"):
+        VIEW.polygon([(-1, 5), (1, 5), (0, -5)])

@@ -30,7 +30,8 @@ LOST_S = 10.0
 #: How often the picture is looked at for being frozen or black, seconds.
 _LOOK_EVERY_S = 1.0
 #: Mean absolute difference of two small grey pictures, of 255. A sensor's noise, averaged over the small picture's
-#: pixels, and the grain of a codec stay above it even in a still scene; a repeated picture is exactly 0.
+#: pixels, and the grain of a codec stay above it even in a still scene; a repeated picture is exactly 0. A picture
+#: frozen before an encoder that refines it anew with every key frame is not told from a still scene.
 _FROZEN_BELOW = 0.01
 #: A picture that stays exactly the same for so long is frozen, seconds: longer than a codec skips a still scene.
 FROZEN_S = 20.0
@@ -65,7 +66,7 @@ class Sight:
         if int(small.max()) < _BLACK_BELOW:
             self._trouble = "the picture is black: is the lens covered?"
         elif now - self._changed_at >= FROZEN_S:
-            self._trouble = f"the picture has been frozen for {now - self._changed_at:.0f} s"
+            self._trouble = "the picture is frozen"
         else:
             self._trouble = None
         return self._trouble
@@ -97,7 +98,7 @@ class Camera(Sensor[CameraState, FrameSource]):
         super().__init__(f"camera:{name}", opener, CameraState, MOVES)
         self._interval = 1 / fps
         self._wake = wake
-        self._look = look
+        self._sight = Sight() if look else None  # outlives the connection: a frozen camera answers as if it were well
         self._clock = clock
         self._mailbox: Frame | None = None
         self._lock = threading.Lock()
@@ -118,7 +119,6 @@ class Camera(Sensor[CameraState, FrameSource]):
         self._wake.set()
 
     def _read(self, source: FrameSource) -> None:
-        sight = Sight()
         good_at = self._clock()
         due = -math.inf
         while self._reading:
@@ -128,10 +128,10 @@ class Camera(Sensor[CameraState, FrameSource]):
                 self._move(CameraState.ENDED, "the file has come to its end")
                 return
             now = self._clock()
-            trouble: str | None = "no frame"
+            trouble: str | None = "no frame comes"
             if frame is not None:
                 self.frames += 1
-                trouble = sight.trouble(frame, now) if self._look else None
+                trouble = self._sight.trouble(frame, now) if self._sight else None
             if trouble is None:
                 good_at = now
                 self._move(CameraState.LIVE)
@@ -142,7 +142,7 @@ class Camera(Sensor[CameraState, FrameSource]):
                     due = (frame.time if behind else due) + self._interval
                     self._put(frame)
             elif now - good_at >= LOST_S:
-                raise SourceError(f"{trouble} for {now - good_at:.0f} s")
+                raise SourceError(trouble)
             elif now - good_at >= STALLED_S and self.state is CameraState.LIVE:
                 self._move(CameraState.STALLED, trouble)
 

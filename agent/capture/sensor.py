@@ -121,34 +121,45 @@ class Sensor(ABC, Generic[_State, _Source]):
             self._was_live = False
             try:
                 self._session()
-            except SourceError as error:
-                self._move(self._states.LOST, str(error))
-            except Exception as error:
-                # A fault of ours in this thread must show as a lost device, and must not be the end of it.
-                log.exception("sensor=%s event=fault", self._name)
-                self._move(self._states.LOST, f"internal fault: {type(error).__name__}")
+            except Exception as error:  # noqa: BLE001 - logged there
+                self._lose(error)
             backoff_s = _BACKOFF_MIN_S if self._was_live else min(2 * backoff_s, _BACKOFF_MAX_S)
             if self.state is self._states.LOST:
                 self._wait(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 self.reconnects += 1
-            while self.state is self._states.ENDED and self._reading:
-                self._wait(None)
+
+    def _lose(self, error: Exception) -> None:
+        if isinstance(error, SourceError):
+            self._move(self._states.LOST, str(error))
+            return
+        # A fault of ours in this thread must show as a lost device, and must not be the end of it.
+        log.error("sensor=%s event=fault", self._name, exc_info=error)
+        self._move(self._states.LOST, f"internal fault: {type(error).__name__}")
 
     def _wait(self, seconds: float | None) -> None:
         self._change.wait(seconds)
         self._change.clear()
 
     def _session(self) -> None:
-        """From the opening of the source to its end, its loss, or the shutter."""
+        """From the opening of the source to its end, its loss, or the shutter; what ends it is over when it returns."""
         if self._shutter.is_set():
-            self._move(self._states.PAUSED, "privacy shutter")
-            while self._shutter.is_set() and not self._stop.is_set():
-                self._wait(None)
-        if self._stop.is_set():
+            self._stay_paused()
             return
         self._move(self._states.CONNECTING, self.reason)
         source = self._opener()
         try:
             self._read(source)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._lose(error)  # before the device is closed: one that hangs takes its time for that
         finally:
             source.close()
+        while self.state is self._states.ENDED and self._reading:
+            self._wait(None)
+        # What else ends the reading is the shutter, even one that is open again by now.
+        if self.state is not self._states.LOST and not self._stop.is_set():
+            self._stay_paused()
+
+    def _stay_paused(self) -> None:
+        self._move(self._states.PAUSED, "privacy shutter")
+        while self._shutter.is_set() and not self._stop.is_set():
+            self._wait(None)

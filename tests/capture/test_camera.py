@@ -150,6 +150,69 @@ def test_the_privacy_shutter_closes_the_device_itself(watched: Make) -> None:
     assert len(opened) == 2
 
 
+def test_a_shutter_that_opens_again_while_the_device_still_closes_is_no_fault(watched: Make) -> None:
+    closing, closed = threading.Event(), threading.Event()
+    opened: list[Scripted] = []
+
+    class Slow(Scripted):
+        def close(self) -> None:
+            super().close()
+            closing.set()
+            closed.wait(10)
+
+    def opener() -> Scripted:
+        opened.append(Slow(iter([picture()])))
+        return opened[-1]
+
+    camera = watched(opener)
+    eventually(lambda: camera.state is CameraState.LIVE)
+    camera.pause()
+    assert closing.wait(10)
+    camera.resume()
+    closed.set()
+    eventually(lambda: len(opened) == 2 and camera.state is CameraState.LIVE)
+    assert camera.reconnects == 0
+
+
+def test_a_device_that_hangs_while_it_closes_is_already_lost(watched: Make) -> None:
+    let_go = threading.Event()
+
+    class Hanging(Scripted):
+        def close(self) -> None:
+            let_go.wait(60)
+
+    camera = watched(lambda: Hanging(iter([picture(), SourceError("gone")])))
+    try:
+        eventually(lambda: camera.state is CameraState.LOST)
+    finally:
+        let_go.set()
+
+
+def test_a_camera_that_answers_with_its_frozen_picture_is_not_live_again() -> None:
+    now = [0.0]
+    frozen, moves = picture().image, []
+
+    class Frozen(Scripted):
+        def read(self, timeout_s: float) -> Frame | None:
+            now[0] += 0.5
+            return Frame(frozen, now[0], 0)
+
+    camera = Camera("rig", lambda: Frozen(iter([])), fps=2, wake=threading.Event(), clock=lambda: now[0])
+    original = camera._move
+
+    def record(state: CameraState, reason: str = "") -> None:
+        if state is not camera.state:
+            moves.append(state)
+        original(state, reason)
+
+    camera._move = record  # type: ignore[method-assign]
+    camera.start()
+    eventually(lambda: camera.reconnects > 5)
+    camera.close()
+    assert moves.count(CameraState.LIVE) == 1
+    assert camera.reason == "the picture is frozen"
+
+
 def test_a_file_that_has_ended_can_be_paused_and_begins_again(watched: Make) -> None:
     camera = watched(lambda: Scripted(iter([picture(), EOFError()])))
     eventually(lambda: camera.state is CameraState.ENDED)
@@ -200,17 +263,19 @@ def test_whatever_happens_only_legal_moves_are_made(scripts: list[list[str]], sh
     }
     waiting = [[steps[name]() for name in script] for script in scripts]
     camera = Camera("rig", lambda: Scripted(iter(waiting.pop(0) if waiting else [])), fps=1000, wake=threading.Event())
-    moves = [camera.state]
+    moves, reasons = [camera.state], []
     original = camera._move
 
     def record(state: CameraState, reason: str = "") -> None:
         original(state, reason)
         moves.append(camera.state)
+        reasons.append(reason)
 
     camera._move = record  # type: ignore[method-assign]
     camera.start()
     for closed in shutter:
         (camera.pause if closed else camera.resume)()
     camera.close()
+    assert "internal fault: AssertionError" not in reasons, "an illegal move was tried"
     for before, after in pairwise(moves):
         assert before is after or after in MOVES[before]

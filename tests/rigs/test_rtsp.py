@@ -111,7 +111,7 @@ def test_a_server_that_freezes_is_lost_and_found_again(server: Server, camera: C
     wait_for(becomes(camera, CameraState.LIVE), 30, "live")
     server.signal(signal.SIGSTOP)
     try:
-        wait_for(becomes(camera, CameraState.STALLED, CameraState.LOST), 20, "no longer live")
+        wait_for(becomes(camera, CameraState.STALLED, CameraState.LOST), 5, "no longer live")
     finally:
         server.signal(signal.SIGCONT)
     wait_for(becomes(camera, CameraState.LIVE), 60, "live again")

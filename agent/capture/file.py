@@ -77,12 +77,13 @@ class FileSource:
         return container
 
     def _decoded(self) -> Iterator[tuple[float, av.VideoFrame]]:
-        """Every frame of one pass with its time in the clip; broken packets are counted and left out."""
+        """Every frame of one pass with its time since the clip's beginning; broken packets are counted and left out."""
         assert self._container is not None  # noqa: S101 - read() looks
         stream = self._container.streams.video[0]
         stream.codec_context.thread_count = 1
         packets = self._container.demux(stream)
         place = 0.0
+        begin = float((stream.start_time or 0) * (stream.time_base or 0))  # a recording may begin at any time
         while True:
             try:
                 frames = next(packets).decode()
@@ -94,7 +95,7 @@ class FileSource:
                 self.broken += 1
                 continue
             for frame in frames:
-                place = frame.time if frame.time is not None else place + self._interval
+                place = frame.time - begin if frame.time is not None else place + self._interval
                 yield place, frame
 
     def _play(self) -> Iterator[tuple[float, int, NDArray[np.uint8]]]:

@@ -14,8 +14,8 @@ from agent.capture.file import FileSource
 from agent.capture.frame import Frame, SourceError
 
 
-def clip(path: Path, seconds: float = 2.0, fps: int = 30) -> Path:
-    """A moving grey ramp."""
+def clip(path: Path, seconds: float = 2.0, fps: int = 30, begin: float = 0.0) -> Path:
+    """A moving grey ramp, whose first time stamp is `begin`."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=fps)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
@@ -24,7 +24,7 @@ def clip(path: Path, seconds: float = 2.0, fps: int = 30) -> Path:
             picture = np.full((64, 96, 3), 40 + number % 150, np.uint8)
             picture[:, number % 96] = 255
             frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
-            frame.pts, frame.time_base = number, Fraction(1, fps)
+            frame.pts, frame.time_base = number + round(begin * fps), Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
@@ -100,6 +100,18 @@ def test_a_loop_begins_again_and_its_time_goes_on(tmp_path: Path) -> None:
     assert len(times) == 35
     assert all(later > earlier for earlier, later in pairwise(times))
     assert times[-1] == pytest.approx(3.4, abs=0.1)
+    source.close()
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
+def test_a_recording_that_begins_at_any_time_is_told_from_its_beginning(tmp_path: Path, name: str) -> None:
+    path = clip(tmp_path / name, seconds=1, begin=10)
+    found = frames(FileSource(path, fps=10, replay=True))
+    assert [round(f.time, 2) for f in found[:3]] == [0.0, 0.1, 0.2]
+    assert [f.index for f in found[:3]] == [0, 3, 6]
+    source = FileSource(path, fps=10, loop=True, replay=True)
+    times = [frame.time for _ in range(30) if (frame := source.read(1)) is not None]
+    assert max(later - earlier for earlier, later in pairwise(times)) < 0.2, "no gap where the loop begins again"
     source.close()
 
 

@@ -89,7 +89,7 @@ class CsiSource:
 
             gi.require_version("Gst", "1.0")
             gi.require_version("GstApp", "1.0")
-            from gi.repository import Gst, GstApp
+            from gi.repository import GLib, Gst, GstApp
         except (ImportError, ValueError) as error:
             raise SourceError(
                 f"{self._name}: needs GStreamer for Python: apt install python3-gi gir1.2-gstreamer-1.0 "
@@ -100,7 +100,10 @@ class CsiSource:
         if Gst.ElementFactory.find("nvarguscamerasrc") is None:
             raise SourceError(f"{self._name}: this machine has no nvarguscamerasrc: a CSI camera needs a Jetson")
         self._gst: Any = Gst
-        self._pipeline: Any = Gst.parse_launch(options.pipeline())
+        try:
+            self._pipeline: Any = Gst.parse_launch(options.pipeline())
+        except GLib.Error as error:
+            raise SourceError(f"{self._name}: GStreamer lacks a part of the pipeline: {error.message}") from error
         self._sink: Any = self._pipeline.get_by_name("sink")
         if self._pipeline.set_state(Gst.State.PLAYING) is Gst.StateChangeReturn.FAILURE:
             self.close()

@@ -96,7 +96,7 @@ class FileSound:
         """Open the file.
 
         Raises:
-            SourceError: it cannot be read.
+            SourceError: it cannot be read, or there is nothing in it.
         """
         self._path = path
         self._loop = loop
@@ -107,6 +107,9 @@ class FileSound:
             self._file = soundfile.SoundFile(path)
         except (soundfile.LibsndfileError, OSError) as error:
             raise SourceError(f"file:{path}: cannot be read as sound: {error}") from error
+        if not self._file.frames:
+            self._file.close()
+            raise SourceError(f"file:{path}: has no sound in it")
         self._blocks = self._play()
 
     def _play(self) -> Iterator[Samples]:

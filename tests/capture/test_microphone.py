@@ -66,6 +66,13 @@ def test_a_file_loops_if_it_shall(tmp_path: Path) -> None:
     source.close()
 
 
+def test_a_file_without_a_sample_is_refused_even_in_a_loop(tmp_path: Path) -> None:
+    path = tmp_path / "empty.wav"
+    soundfile.write(path, np.zeros(0), 16_000)
+    with pytest.raises(SourceError, match="has no sound in it"):
+        open_sound(f"file:{path}", loop=True)
+
+
 @pytest.mark.parametrize("source", ["file:/nowhere.wav", "file:/etc/hostname", "usb:1", ""])
 def test_what_cannot_be_heard_is_refused_in_words(source: str) -> None:
     with pytest.raises(SourceError, match=r"cannot be read|write it as device:NAME"):

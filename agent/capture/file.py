@@ -71,7 +71,7 @@ class FileSource:
             container = av.open(str(self._path))
         except (av.error.FFmpegError, OSError) as error:
             raise SourceError(f"file:{self._path}: cannot be read: {error.strerror or error}") from error
-        if not container.streams.video:
+        if not container.streams.video or container.format.name == "tty":  # FFmpeg shows text as a picture
             container.close()
             raise SourceError(f"file:{self._path}: has no video in it")
         return container

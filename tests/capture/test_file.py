@@ -123,6 +123,13 @@ def test_what_is_no_clip_is_refused_in_words(tmp_path: Path, content: bytes) -> 
         FileSource(path, fps=10, replay=True)
 
 
+def test_a_text_is_no_clip(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("no clip at all\n" * 50)
+    with pytest.raises(SourceError, match="has no video in it"):
+        FileSource(path, fps=10)
+
+
 def test_a_clip_that_is_not_there_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="No such file"):
         FileSource(tmp_path / "absent.mp4", fps=10)
@@ -148,6 +155,18 @@ def test_damage_in_the_middle_costs_the_frames_there_and_no_others(tmp_path: Pat
     path.write_bytes(content)
     found = frames(FileSource(path, fps=30, replay=True))
     assert 60 <= len(found) <= 120
+
+
+def test_packets_that_cannot_be_decoded_are_counted(tmp_path: Path) -> None:
+    path = clip(tmp_path / "c.mp4", seconds=4)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(content)
+    source = FileSource(path, fps=30, replay=True)
+    found = frames(source)
+    assert source.broken > 0
+    assert len(found) + source.broken == 120
 
 
 def test_a_truncated_clip_plays_to_where_it_was_cut(tmp_path: Path) -> None:

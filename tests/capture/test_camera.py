@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 import pytest
@@ -109,6 +109,39 @@ def test_a_source_that_fails_is_closed_and_opened_anew(watched: Make) -> None:
     eventually(lambda: len(opened) == 2 and camera.state is CameraState.LIVE)
     assert opened[0].closed.is_set()
     assert camera.reconnects == 1
+
+
+def test_a_source_that_falls_silent_is_stalled_and_then_lost() -> None:
+    now = [0.0]
+
+    class Silent(Scripted):
+        def read(self, timeout_s: float) -> Frame | None:
+            now[0] += timeout_s
+            return super().read(timeout_s)
+
+    scripts: list[list[Step]] = [[picture(), *[EMPTY] * 5, picture()]]
+    camera = Camera(
+        "rig",
+        lambda: Silent(iter(scripts.pop() if scripts else [picture(), EOFError()])),
+        fps=10,
+        wake=threading.Event(),
+        clock=lambda: now[0],
+    )
+    original, moves = camera._move, [camera.state]
+
+    def record(state: CameraState, reason: str = "") -> None:
+        if state is not camera.state:
+            moves.append(state)
+        original(state, reason)
+
+    camera._move = record  # type: ignore[method-assign]
+    camera.start()
+    eventually(lambda: camera.state is CameraState.ENDED)
+    camera.close()
+    assert [state.name for state in moves] == [
+        *("CONNECTING", "LIVE", "STALLED", "LIVE", "STALLED", "LOST"),
+        *("CONNECTING", "LIVE", "ENDED"),
+    ]
 
 
 def test_a_fault_of_ours_shows_as_a_lost_camera_and_not_as_a_dead_thread(watched: Make) -> None:
@@ -262,7 +295,14 @@ def test_whatever_happens_only_legal_moves_are_made(scripts: list[list[str]], sh
         "end": EOFError,
     }
     waiting = [[steps[name]() for name in script] for script in scripts]
-    camera = Camera("rig", lambda: Scripted(iter(waiting.pop(0) if waiting else [])), fps=1000, wake=threading.Event())
+    ticks = count(0.0)
+    camera = Camera(
+        "rig",
+        lambda: Scripted(iter(waiting.pop(0) if waiting else [picture(), EOFError()])),
+        fps=1000,
+        wake=threading.Event(),
+        clock=lambda: next(ticks),
+    )
     moves, reasons = [camera.state], []
     original = camera._move
 
@@ -275,6 +315,8 @@ def test_whatever_happens_only_legal_moves_are_made(scripts: list[list[str]], sh
     camera.start()
     for closed in shutter:
         (camera.pause if closed else camera.resume)()
+    camera.resume()
+    eventually(lambda: camera.state is CameraState.ENDED, "the end of the last source")
     camera.close()
     assert "internal fault: AssertionError" not in reasons, "an illegal move was tried"
     for before, after in pairwise(moves):

@@ -246,6 +246,26 @@ def test_a_camera_that_answers_with_its_frozen_picture_is_not_live_again() -> No
     assert camera.reason == "the picture is frozen"
 
 
+def test_a_camera_that_is_lost_can_be_paused_without_waiting_for_the_next_try(
+    watched: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensor, "_BACKOFF_MIN_S", 600.0)
+    monkeypatch.setattr(sensor, "_BACKOFF_MAX_S", 600.0)
+    opened: list[Scripted] = []
+
+    def opener() -> Scripted:
+        opened.append(Scripted(iter([picture()] if opened else [picture(), SourceError("gone")])))
+        return opened[-1]
+
+    camera = watched(opener)
+    eventually(lambda: camera.state is CameraState.LOST)
+    camera.pause()
+    eventually(lambda: camera.state is CameraState.PAUSED)
+    assert len(opened) == 1
+    camera.resume()
+    eventually(lambda: camera.state is CameraState.LIVE)
+
+
 def test_a_file_that_has_ended_can_be_paused_and_begins_again(watched: Make) -> None:
     camera = watched(lambda: Scripted(iter([picture(), EOFError()])))
     eventually(lambda: camera.state is CameraState.ENDED)

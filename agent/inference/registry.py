@@ -38,7 +38,7 @@ class Model(_Table):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")] = Field(description="Name in settings.")
     version: str = Field(description="Version of the weights.")
     task: Literal["detect"] = Field(description="What it does.")
-    decoder: Literal["yolox"] = Field(description="How its output is read.")
+    decoder: Literal["yolox", "fastestdet"] = Field(description="How its output is read.")
     classes: dict[str, Annotated[int, Field(ge=0)]] = Field(
         min_length=1, description="Our name of a class, and its place among the network's classes; others are ignored."
     )

@@ -1,12 +1,14 @@
 """Objects in pictures: a network's input and output, and which detector serves.
 
-The networks read here are of the YOLOX family (Ge et al., 2021, arXiv:2107.08430): one prediction for each cell of
-three grids, no anchors, the frame at the upper left of the input.
+The networks read here make one prediction for each cell of a grid, without anchors: our own and the YOLOX family (Ge et
+al., 2021, arXiv:2107.08430) with three grids, FastestDet (github.com/dog-qiuqiu/FastestDet) with one. The frame lies at
+the upper left of the input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -76,8 +78,27 @@ class Letterbox:
         np.multiply(planes, np.float32(self._spec.white / 255), out=self._batch[place, :, :height, :width])
 
 
+class Head(Protocol):
+    """Reads one family of networks."""
+
+    def channels(self, shape: tuple[int | None, ...]) -> int | None:
+        """Number of classes, when a network with an output of this shape is of the family; else None."""
+
+    def read(self, raw: FloatArray, score: float) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
+        """The predictions of at least this score.
+
+        Args:
+            raw: The network's output for one frame.
+            score: Lowest score, 0 to 1.
+
+        Returns:
+            Boxes, (N, 4) float32, x0 y0 x1 y1 in pixels of the input; scores, (N,) float32; the network's number of
+            the likeliest class, (N,).
+        """
+
+
 class YoloxHead:
-    """Reads the raw output of a YOLOX network: box, objectness and classes for each cell of its grids."""
+    """Box, objectness and classes for each cell of three grids."""
 
     def __init__(self, spec: PictureInput) -> None:
         cells, strides = [], []
@@ -89,9 +110,10 @@ class YoloxHead:
         self._cells = np.concatenate(cells).astype(np.float32)
         self._strides = np.concatenate(strides).astype(np.float32)
 
-    def __len__(self) -> int:
-        """Number of cells."""
-        return len(self._cells)
+    def channels(self, shape: tuple[int | None, ...]) -> int | None:
+        """Number of classes of (batch, cells, 5 + classes); else None."""
+        cells, channels = shape[1:] if len(shape) == 3 else (None, None)
+        return channels - 5 if cells == len(self._cells) and channels is not None else None
 
     def read(self, raw: FloatArray, score: float) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
         """The predictions of at least this score; only they are decoded.
@@ -102,8 +124,7 @@ class YoloxHead:
             score: Lowest objectness times class probability.
 
         Returns:
-            Boxes, (N, 4) float32, x0 y0 x1 y1 in pixels of the input; scores, (N,) float32; the network's number of
-            the likeliest class, (N,).
+            As `Head.read`.
         """
         kept = np.flatnonzero(raw[:, 4] >= score)  # no class is likelier than 1
         likely = raw[kept]
@@ -115,6 +136,45 @@ class YoloxHead:
         centres = (likely[:, :2] + self._cells[kept]) * strides
         halves = np.exp(likely[:, 2:4]) * (strides / 2)
         return np.hstack([centres - halves, centres + halves]), scores[enough], classes[enough]
+
+
+class FastestDetHead:
+    """Objectness, box and classes for each cell of one grid, the coarser of its kind with 16 pixels a cell."""
+
+    def __init__(self, spec: PictureInput) -> None:
+        self._spec = spec
+        self._grid = (spec.height // 16, spec.width // 16)
+
+    def channels(self, shape: tuple[int | None, ...]) -> int | None:
+        """Number of classes of (batch, 5 + classes, rows, columns); else None."""
+        channels, *grid = shape[1:] if len(shape) == 4 else (None,)
+        return channels - 5 if tuple(grid) == self._grid and channels is not None else None
+
+    def read(self, raw: FloatArray, score: float) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
+        """The predictions of at least this score.
+
+        Args:
+            raw: (5 + classes, rows, columns): objectness, 0 to 1; the box's middle, from -1 to 1 in cells from the
+                cell's corner once squashed by tanh; its width and height, in inputs once squashed by the logistic
+                function; class probabilities, 0 to 1.
+            score: Lowest of objectness to the power 0.6 times class probability to the power 0.4.
+
+        Returns:
+            As `Head.read`.
+        """
+        objectness, place, size, classes = np.split(raw, [1, 3, 5])
+        likeliest = classes.argmax(axis=0)
+        scores = objectness[0] ** 0.6 * classes.max(axis=0) ** 0.4
+        rows, columns = np.nonzero(scores >= score)
+        corner = np.stack([columns, rows], axis=1)
+        whole = np.array([self._spec.width, self._spec.height], np.float32)
+        centres = (np.tanh(place[:, rows, columns].T) + corner) * (whole / self._grid[::-1])
+        halves = whole / 2 / (1 + np.exp(-size[:, rows, columns].T))
+        boxes = np.hstack([centres - halves, centres + halves]).astype(np.float32)
+        return boxes, scores[rows, columns], likeliest[rows, columns]
+
+
+_HEADS: dict[str, Callable[[PictureInput], Head]] = {"yolox": YoloxHead, "fastestdet": FastestDetHead}
 
 
 class ModelDetector:
@@ -140,7 +200,7 @@ class ModelDetector:
         self.model = model
         self._score = score
         self._letterbox = Letterbox(model.input)
-        self._head = YoloxHead(model.input)
+        self._head = _HEADS[model.decoder](model.input)
         (given, *_), (answer, *_) = backend.inputs, backend.outputs
         batch, *picture = given.shape
         if picture != [3, model.input.height, model.input.width] or batch not in {None, 1} or given.dtype != np.float32:
@@ -148,10 +208,10 @@ class ModelDetector:
                 f"the registry says {model.input.width}x{model.input.height}, in a batch of one or any, float32; "
                 f"the input of {model.file} is {given.shape}, {given.dtype}"
             )
-        cells, channels = answer.shape[1:] if len(answer.shape) == 3 else (None, None)
-        if cells != len(self._head) or channels is None or channels <= 5 + max(model.classes.values()):
+        channels = self._head.channels(answer.shape)
+        if channels is None or channels <= max(model.classes.values()):
             raise InferenceError(f"the output of {model.file} is {answer.shape}: not that of {model.decoder}")
-        self._classes = _class_numbers(model, channels - 5)
+        self._classes = _class_numbers(model, channels)
         self._largest_batch = batch
 
     def detect(self, frames: Sequence[tuple[int, Frame]]) -> list[Detections]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from agent.capture.frame import Frame
 from agent.contract import NO_CAMERA, DetectorState
 from agent.inference.backend import Backend, InferenceError, select
-from agent.inference.registry import Model, PictureInput, Registry
+from agent.inference.registry import DetectorModel, PictureInput, Registry
 from agent.perception.motion import MotionDetector
 from agent.perception.scene import Detections, Detector, FloatArray, ObjectClass
 from agent.settings import InferenceSettings
@@ -185,7 +185,7 @@ class ModelDetector:
         model: Its entry in the registry.
     """
 
-    def __init__(self, backend: Backend, model: Model, score: float) -> None:
+    def __init__(self, backend: Backend, model: DetectorModel, score: float) -> None:
         """Join a network to its registry entry.
 
         Args:
@@ -263,7 +263,7 @@ def suppress(boxes: FloatArray, scores: FloatArray, classes: NDArray[np.uint8]) 
     return solid[np.asarray(kept, np.intp)]
 
 
-def _class_numbers(model: Model, count: int) -> NDArray[np.uint8]:
+def _class_numbers(model: DetectorModel, count: int) -> NDArray[np.uint8]:
     """(count,) uint8: for each class of the network, its `ObjectClass`, or `_NO_CLASS`.
 
     Raises:
@@ -291,7 +291,8 @@ def open_detector(settings: InferenceSettings) -> tuple[Detector, DetectorState,
     reasons = []
     try:
         registry = Registry(settings.models)
-        models = registry.models if settings.detector == "auto" else (registry.find(settings.detector),)
+        wanted = settings.detector
+        models = registry.of(DetectorModel) if wanted == "auto" else (registry.find(wanted, DetectorModel),)
     except InferenceError as error:
         models = ()
         reasons.append(str(error))

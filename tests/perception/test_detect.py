@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from agent.capture.frame import Frame
 from agent.contract import DetectorState
 from agent.inference.backend import Array, InferenceError, TensorSpec, select
-from agent.inference.registry import Model, PictureInput, Registry
+from agent.inference.registry import DetectorModel, PictureInput, Registry
 from agent.perception.detect import Letterbox, ModelDetector, YoloxHead, open_detector, selftest, suppress
 from agent.perception.motion import MotionDetector
 from agent.perception.scene import Detections, ObjectClass
@@ -22,7 +22,7 @@ SPEC = PictureInput(width=64, height=64, colour="bgr", white=255, letterbox=114)
 CELLS = 8 * 8 + 4 * 4 + 2 * 2
 #: Columns of the network's classes in these tests: our person and car, and one that nobody asked for.
 PERSON, GIRAFFE, CAR = range(3)
-MODEL = Model(
+MODEL = DetectorModel(
     name="drawn",
     version="1",
     task="detect",
@@ -277,7 +277,7 @@ def test_yolox_nano_finds_the_people_of_a_real_picture(data: Path, monkeypatch: 
 def test_the_head_agrees_with_a_plain_reading_of_every_cell(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIGIE_DATA", str(data))
     registry = Registry()
-    model = registry.find("yolox-nano")
+    model = registry.find("yolox-nano", DetectorModel)
     backend, _ = select("onnxruntime", registry.read(model), 1)
     raw = backend.run(Letterbox(model.input).fill([crowd(data)]))[0][0]
     boxes, scores, classes = YoloxHead(model.input).read(raw, 0.25)

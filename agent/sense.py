@@ -273,7 +273,7 @@ class Sense:
         notify("READY=1")
         log.info("event=ready detector=%s cameras=%d", self.detector_state.name.lower(), len(self.cameras))
         try:
-            while not self._stop and not self._all_ended():
+            while not self._stop and not self._all_ended() and not self._spent():
                 self.step()
         finally:
             self._close_episodes()
@@ -282,7 +282,7 @@ class Sense:
             self._tell_health(SenseState.STOPPING)
             self._outlet.close()
             self._log_summary()
-        return 0
+        return 3 if self._spent() else 0
 
     def _sources(self) -> list[Camera | Microphone]:
         return [*self.cameras, *([self.microphone] if self.microphone else [])]
@@ -291,6 +291,9 @@ class Sense:
         del number, frame
         self._stop = True
         self._wake.set()
+
+    def _spent(self) -> bool:
+        return any(source.spent for source in self._sources())
 
     def _all_ended(self) -> bool:
         return all(camera.state is CameraState.ENDED for camera in self.cameras)

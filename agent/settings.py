@@ -144,10 +144,20 @@ class PipeSettings(_Table):
     )
 
 
+class JetsonInferenceSettings(_Table):
+    """A network for detectNet of jetson-inference, where that is installed; without one it is not tried."""
+
+    network: str | None = Field(
+        None,
+        description="Name of one that it brings, such as `peoplenet`, or an SSD (.onnx) or DetectNet_v2 (.engine).",
+    )
+    labels: Path | None = Field(None, description="Names of the classes, one a line, for a network from a file.")
+
+
 class InferenceSettings(_Table):
     """Model and backend."""
 
-    backend: Literal["auto", "onnxruntime"] = Field(
+    backend: Literal["auto", "onnxruntime", "jetson-inference"] = Field(
         "auto", description="Inference backend; `auto` takes the first whose self-check passes."
     )
     detector: str = Field(
@@ -156,6 +166,13 @@ class InferenceSettings(_Table):
     models: Path | None = Field(None, description="Folder with the registry and the models; default: the shipped one.")
     threads: int = Field(1, ge=1, le=64, description="CPU threads of one inference.")
     score: float = Field(0.1, ge=0.01, le=0.99, description="Lowest detection score that the tracker gets to see.")
+    jetson: JetsonInferenceSettings = JetsonInferenceSettings()
+
+    @model_validator(mode="after")
+    def _jetson_inference_has_a_network(self) -> InferenceSettings:
+        if self.backend == "jetson-inference" and self.jetson.network is None:
+            raise ValueError("backend jetson-inference needs jetson.network, such as peoplenet")
+        return self
 
 
 #: One corner: x to the right, y down, as fractions of width and height.
@@ -215,7 +232,8 @@ class CameraSettings(_Table):
     source: str = Field(
         min_length=1,
         max_length=1024,
-        description="csi://0, v4l2:/dev/video0, rtsp://host/path, file:clip.mp4 or sim:scenario.",
+        description="csi://0, v4l2:/dev/video0, rtsp://host/path, file:clip.mp4 or sim:scenario; "
+        "jetson:URI for videoSource of jetson-utils.",
     )
     fps: float = Field(10, gt=0, le=60, description="Frames analysed per second.")
     loop: bool = Field(False, description="Begin a file again at its end.")

@@ -13,6 +13,10 @@ class SourceError(RuntimeError):
     """A source that cannot be opened or has failed; the text says which one, why, and what to do."""
 
 
+class RestartNeededError(SourceError):
+    """A source that only a new process may open again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One picture.

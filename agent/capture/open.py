@@ -7,7 +7,7 @@ from pathlib import Path
 from agent.capture.frame import FrameSource, SourceError
 from agent.settings import mask_url
 
-SCHEMES = ("csi://", "v4l2:", "rtsp://", "file:", "sim:")
+SCHEMES = ("csi://", "v4l2:", "rtsp://", "file:", "sim:", "jetson:")
 
 
 def open_source(source: str, *, fps: float, loop: bool, replay: bool) -> FrameSource:
@@ -39,4 +39,8 @@ def open_source(source: str, *, fps: float, loop: bool, replay: bool) -> FrameSo
         from agent.capture.csi import CsiSource
 
         return CsiSource(source)
+    if source.startswith("jetson:"):
+        from agent.capture.jetson import JetsonSource
+
+        return JetsonSource(source)
     raise SourceError(f"{mask_url(source)}: no such kind of source; there are {', '.join(SCHEMES)}")

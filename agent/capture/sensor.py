@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 
-from agent.capture.frame import SourceError
+from agent.capture.frame import RestartNeededError, SourceError
 from agent.contract import CameraState, MicrophoneState
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,8 @@ class Sensor(ABC, Generic[_State, _Source]):
         self.reason = "not opened yet"
         """Why it is not live, in words."""
         self.reconnects = 0
+        self.spent = False
+        """Whether only a new process can open it again."""
 
     def start(self) -> None:
         """Open the source and begin to read."""
@@ -130,6 +132,7 @@ class Sensor(ABC, Generic[_State, _Source]):
 
     def _lose(self, error: Exception) -> None:
         if isinstance(error, SourceError):
+            self.spent = isinstance(error, RestartNeededError)
             self._move(self._states.LOST, str(error))
             return
         # A fault of ours in this thread must show as a lost device, and must not be the end of it.

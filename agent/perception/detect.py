@@ -281,6 +281,8 @@ def _class_numbers(model: DetectorModel, count: int) -> NDArray[np.uint8]:
 def open_detector(settings: InferenceSettings) -> tuple[Detector, DetectorState, list[str]]:
     """The detector that serves: the wanted network, or with `auto` the first that works, else moving blobs.
 
+    Under `auto` a network that is named for jetson-inference comes before those of the registry.
+
     A device whose model is missing or broken senses on with what works, and says so.
 
     Returns:
@@ -288,14 +290,40 @@ def open_detector(settings: InferenceSettings) -> tuple[Detector, DetectorState,
     """
     if settings.detector == "motion":
         return MotionDetector(), DetectorState.MOTION, ["moving blobs serve, as the settings say"]
-    reasons = []
+    reasons: list[str] = []
+    detector: Detector | None = None
+    if settings.backend == "jetson-inference" or settings.backend == settings.detector == "auto":
+        detector = _open_detectnet(settings, reasons)
+    if detector is None and settings.backend != "jetson-inference":
+        detector = _open_model(settings, reasons)
+    if detector is None:
+        return MotionDetector(), DetectorState.MOTION, [*reasons, "no model serves: moving blobs stand in"]
+    return detector, DetectorState.MODEL, reasons
+
+
+def _open_detectnet(settings: InferenceSettings, reasons: list[str]) -> Detector | None:
+    """A detectNet of jetson-inference, where a network is named for it; else None, with the reason added."""
+    if settings.jetson.network is None:
+        return None
+    from agent.inference.jetson import DetectNet
+    from agent.perception.detectnet import DetectNetDetector
+
+    try:
+        return DetectNetDetector(DetectNet(settings.jetson.network, settings.jetson.labels, settings.score))
+    except InferenceError as error:
+        reasons.append(f"jetson-inference: {error}")
+        return None
+
+
+def _open_model(settings: InferenceSettings, reasons: list[str]) -> Detector | None:
+    """The wanted network of the registry, or with `auto` the first that works; else None, with the reasons added."""
     try:
         registry = Registry(settings.models)
         wanted = settings.detector
         models = registry.of(DetectorModel) if wanted == "auto" else (registry.find(wanted, DetectorModel),)
     except InferenceError as error:
-        models = ()
         reasons.append(str(error))
+        return None
     for model in models:
         try:
             backend, refused = select(settings.backend, registry.read(model), settings.threads)
@@ -304,8 +332,8 @@ def open_detector(settings: InferenceSettings) -> tuple[Detector, DetectorState,
             reasons.append(f"model {model.name}: {error}")
             continue
         reasons += [f"model {model.name}: {reason}" for reason in refused]
-        return detector, DetectorState.MODEL, reasons
-    return MotionDetector(), DetectorState.MOTION, [*reasons, "no model serves: moving blobs stand in"]
+        return detector
+    return None
 
 
 def selftest(detector: Detector) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from agent.cli.common import AsJson, fail, loaded
 
 if TYPE_CHECKING:
     from agent.evaluate.bench import PipelineBench
+    from agent.evaluate.bench_inference import InferenceBench, Skipped
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed beside a reference run.")
 
@@ -48,6 +50,87 @@ def pipeline(
         typer.echo(json.dumps({"clip": clip.name, "threads": inference.threads, **asdict(result)}))
     else:
         _print(clip.name, inference.threads, result)
+
+
+@app.command()
+def inference(
+    model: Annotated[
+        str | None, typer.Option(help="Network of the registry.  [default: the first detector]", show_default=False)
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Batch sizes, with commas between them.")] = "1,2,4",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="CPU threads.  [default: as in the settings]", show_default=False),
+    ] = None,
+    calls: Annotated[int, typer.Option(min=10, help="Calls to measure in each loop.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a network on each backend that serves and, beside it, a plain onnxruntime loop on the same input."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from agent.evaluate.bench_inference import measure
+    from agent.inference.backend import OPENERS, InferenceError
+    from agent.inference.registry import DetectorModel, Registry
+
+    settings = loaded(None).inference
+    threads = threads or settings.threads
+    sizes = _sizes(batch)
+    console = Console(stderr=True)
+    try:
+        registry = Registry(settings.models)
+        chosen = registry.find(model) if model else next(iter(registry.of(DetectorModel)), None)
+        if chosen is None:
+            fail("the registry has no detector: name a network with --model", 3)
+        content = registry.read(chosen)
+    except InferenceError as error:
+        fail(str(error), 3)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(chosen.name, total=len(OPENERS) * len(sizes))
+        results, skipped = measure(content, sizes, threads, calls, lambda done: progress.advance(task, done))
+    if as_json:
+        figures = {"results": [asdict(result) for result in results], "skipped": [asdict(one) for one in skipped]}
+        typer.echo(json.dumps({"model": chosen.name, "threads": threads, **figures}))
+    else:
+        _print_inference(chosen.name, threads, results, skipped)
+    if not results:
+        fail("no backend serves with any of these batch sizes", 3)
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        sizes = []
+    if not sizes or sizes[0] < 1:
+        fail(f"--batch {text}: write whole numbers from 1 up with commas between them, such as 1,2,4", 2)
+    return sizes
+
+
+def _print_inference(model: str, threads: int, results: Sequence[InferenceBench], skipped: Sequence[Skipped]) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    units = ("batch", "inferences/s", "p50 ms", "p95 ms", "p99 ms", "MiB", "ratio")
+    title = f"{model}, {threads} thread{'s' if threads > 1 else ''}"
+    caption = "MiB: resident memory added; ratio: rate / bare onnxruntime's"
+    columns = [Column(unit, justify="right", no_wrap=True) for unit in units]
+    table = Table(Column("loop", no_wrap=True), *columns, title=title, caption=caption)
+    for result in results:
+        for name, speed, ratio in (
+            (result.backend, result.served, f"{result.ratio:.3f}"),
+            ("  bare loop", result.bare, ""),
+        ):
+            figures = (speed.inferences_per_s, speed.p50_ms, speed.p95_ms, speed.p99_ms)
+            cells = [f"{figure:.2f}" for figure in figures]
+            table.add_row(name, str(result.batch), *cells, f"{speed.memory_mib:.0f}", ratio)
+        table.add_section()
+    console = Console()
+    if results:
+        console.print(table)
+    for one in skipped:
+        what = one.backend if one.batch is None else f"{one.backend}, batch {one.batch}"
+        console.print(f"not measured: {what}: {one.reason}", markup=False, highlight=False)
 
 
 def _print(clip: str, threads: int, result: PipelineBench) -> None:

@@ -95,7 +95,7 @@ class Head(nn.Module):
 class Detector(nn.Module):
     """The network: pictures to raw predictions."""
 
-    def __init__(self, widths: tuple[int, ...] = (16, 24, 48, 96, 160), neck: int = 64) -> None:
+    def __init__(self, widths: tuple[int, ...] = (12, 24, 48, 96, 176), neck: int = 56) -> None:
         super().__init__()
         stem, quarter, *levels = widths
         self.stem = nn.Sequential(conv(3, stem, stride=2), conv(stem, quarter, stride=2), Partial(quarter, quarter, 1))

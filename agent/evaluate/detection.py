@@ -1,0 +1,220 @@
+"""How well objects are found: average precision as COCO takes it, and what a chosen score gives.
+
+Average precision (Lin et al., 2014, arXiv:1405.0312): detections from the surest down, each matched to the free box of
+truth that it overlaps most; precision, made to fall monotonically, read at 101 points of recall. A class is judged on
+the pictures alone in which people drew its boxes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.capture.frame import Frame
+from agent.perception.detect import ModelDetector
+from agent.perception.scene import Detections, FloatArray, ObjectClass
+
+#: Classes of the label files, in their order.
+LABELS = (
+    ObjectClass.PERSON,
+    ObjectClass.BICYCLE,
+    ObjectClass.MOTORCYCLE,
+    ObjectClass.CAR,
+    ObjectClass.BUS,
+    ObjectClass.TRUCK,
+)
+#: COCO's overlaps of AP50-95, and its limits of small, medium and large, in square pixels.
+OVERLAPS = np.arange(0.5, 1.0, 0.05)
+SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, np.inf)}
+_RECALLS = np.linspace(0, 1, 101)
+
+
+class LabelError(ValueError):
+    """Labelled pictures that cannot be used; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A picture and what is in it.
+
+    Attributes:
+        image: (H, W, 3) uint8, BGR.
+        boxes: (M, 4) float32, x0 y0 x1 y1, pixels.
+        classes: (M,) uint8, `ObjectClass`.
+    """
+
+    image: NDArray[np.uint8]
+    boxes: FloatArray
+    classes: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How one class is found.
+
+    Attributes:
+        boxes: Boxes of truth.
+        ap50: Average precision at an overlap (intersection over union) of 0.5.
+        ap50_95: Mean of those at 0.5, 0.55, … 0.95.
+        recall: Part of the boxes found at an overlap of 0.5, of each size that occurs, at any score.
+    """
+
+    boxes: int
+    ap50: float
+    ap50_95: float
+    recall: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Operating:
+    """What one score gives.
+
+    Attributes:
+        score: Lowest score of a detection.
+        precision: Part of the detections that are right.
+        recall: Part of the boxes that are found.
+    """
+
+    score: float
+    precision: float
+    recall: float
+
+
+def folder(path: Path) -> list[Path]:
+    """The pictures of a folder that have a label file beside them.
+
+    Raises:
+        LabelError: there is none.
+    """
+    pictures = sorted(file for file in path.glob("*.jpg") if file.with_suffix(".txt").exists())
+    if not pictures:
+        raise LabelError(f"{path}: no picture (.jpg) with labels (.txt) beside it")
+    return pictures
+
+
+def read(path: Path) -> Labelled:
+    """A picture with its labels, YOLO text: class, centre x and y, width and height, as parts of the picture.
+
+    Raises:
+        LabelError: the picture or a line of its labels cannot be read.
+    """
+    image = cv2.imread(str(path))
+    if image is None:
+        raise LabelError(f"{path}: no picture that can be read")
+    boxes, classes = [], []
+    labels = path.with_suffix(".txt")
+    for number, line in enumerate(labels.read_text(encoding="ascii").splitlines(), start=1):
+        try:
+            kind, x, y, width, height = line.split()
+            boxes.append([float(x), float(y), float(width), float(height)])
+            classes.append(LABELS[int(kind)])
+        except (ValueError, IndexError):
+            raise LabelError(f"{labels}:{number}: not a class from 0 to {len(LABELS) - 1} and four numbers") from None
+    parts = np.array(boxes, np.float32).reshape(-1, 4)
+    whole = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
+    centres, halves = parts[:, :2], parts[:, 2:] / 2
+    corners = np.hstack([centres - halves, centres + halves]).astype(np.float32) * whole
+    return Labelled(np.asarray(image, np.uint8), corners, np.array(classes, np.uint8))
+
+
+def find(
+    detectors: Mapping[str, ModelDetector], pictures: Iterable[Labelled]
+) -> Iterator[tuple[Labelled, dict[str, tuple[Detections, float]]]]:
+    """What each detector finds in each picture, and the seconds it took; they take turns, so that noise meets all."""
+    for number, picture in enumerate(pictures):
+        frame = Frame(picture.image, float(number), number)
+        found = {}
+        for name, detector in detectors.items():
+            start = time.perf_counter()
+            (detections,) = detector.detect([(0, frame)])
+            found[name] = (detections, time.perf_counter() - start)
+        yield picture, found
+
+
+def precision(found: Sequence[tuple[Labelled, Detections]], kinds: Sequence[ObjectClass]) -> Precision | None:
+    """How well objects of these classes, taken as one, are found; None when there is none to find."""
+    truth = [picture.boxes[np.isin(picture.classes, kinds)] for picture, _ in found]
+    boxes = sum(map(len, truth))
+    if not boxes:
+        return None
+    scores, overlaps = [], []
+    for (_, detections), there in zip(found, truth, strict=True):
+        wanted = np.flatnonzero(np.isin(detections.classes, kinds))
+        order = wanted[np.argsort(-detections.scores[wanted], kind="stable")]
+        scores.append(detections.scores[order])
+        overlaps.append(iou(detections.boxes[order], there))
+    ranking = np.argsort(-np.concatenate(scores), kind="stable")
+    average, reached = [], {}
+    for limit in OVERLAPS:
+        matched = [_match(of_one, limit) for of_one in overlaps]
+        right = np.concatenate([of_one >= 0 for of_one in matched])[ranking]
+        average.append(_average(right, boxes))
+        if limit == OVERLAPS[0]:
+            reached = _recall_by_size(truth, matched)
+    return Precision(boxes, average[0], float(np.mean(average)), reached)
+
+
+def operating(
+    found: Sequence[tuple[Labelled, Detections]], kinds: Sequence[ObjectClass], limit: float
+) -> Callable[[float], Operating]:
+    """Precision and recall as a function of the lowest score, for boxes that overlap the truth by at least `limit`."""
+    pairs = []
+    for picture, detections in found:
+        wanted = np.isin(detections.classes, kinds)
+        order = np.argsort(-detections.scores[wanted], kind="stable")
+        there = picture.boxes[np.isin(picture.classes, kinds)]
+        right = _match(iou(detections.boxes[wanted][order], there), limit) >= 0
+        pairs.append((detections.scores[wanted][order], right, len(there)))
+    scores = np.concatenate([scores for scores, _, _ in pairs])
+    right = np.concatenate([right for _, right, _ in pairs])
+    boxes = sum(count for _, _, count in pairs)
+
+    def at(score: float) -> Operating:
+        chosen = right[scores >= score]
+        return Operating(score, float(chosen.mean()) if len(chosen) else 1.0, float(chosen.sum() / max(1, boxes)))
+
+    return at
+
+
+def iou(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Intersection over union, (len(a), len(b)), of boxes x0 y0 x1 y1."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    inside = np.clip(high - low, 0, None).prod(2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b)]
+    return np.asarray(inside / np.maximum(areas[0][:, None] + areas[1] - inside, 1e-9), np.float32)
+
+
+def _match(overlaps: FloatArray, limit: float) -> NDArray[np.intp]:
+    """For each detection, from the surest down, its box of truth, or -1."""
+    matched = np.full(len(overlaps), -1)
+    if not overlaps.size:
+        return matched
+    free = overlaps.copy()
+    for row in range(len(free)):
+        best = int(free[row].argmax())
+        if free[row, best] >= limit:
+            matched[row] = best
+            free[:, best] = -1
+    return matched
+
+
+def _average(right: NDArray[np.bool_], boxes: int) -> float:
+    hits = np.cumsum(right)
+    precisions = hits / np.arange(1, len(hits) + 1)
+    falling = np.maximum.accumulate(precisions[::-1])[::-1]
+    places = np.searchsorted(hits / boxes, _RECALLS, side="left")
+    return float(np.mean([falling[place] if place < len(falling) else 0.0 for place in places]))
+
+
+def _recall_by_size(truth: Sequence[FloatArray], matched: Sequence[NDArray[np.intp]]) -> dict[str, float]:
+    areas = np.concatenate([(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in truth])
+    hit = np.concatenate([np.isin(np.arange(len(boxes)), of_one) for boxes, of_one in zip(truth, matched, strict=True)])
+    sizes = {name: (areas >= least) & (areas < most) for name, (least, most) in SIZES.items()}
+    return {name: float(hit[chosen].mean()) for name, chosen in sizes.items() if chosen.any()}

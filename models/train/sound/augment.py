@@ -1,0 +1,101 @@
+"""Sounds as a street and a cheap microphone would have changed them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.perception.logmel import PATCH, RATE
+
+Samples = NDArray[np.float32]
+
+#: What is cut out before a patch, so that its echoes reach into it: half a second.
+LEAD = RATE // 2
+_FFT = 32_768
+_FREQUENCIES = np.fft.rfftfreq(_FFT, 1 / RATE)
+_BLOCK = RATE // 50
+
+
+def loudness(samples: Samples) -> Samples:
+    """Power of each 20 ms, (B,) float32."""
+    whole = np.pad(samples, (0, -len(samples) % _BLOCK)).reshape(-1, _BLOCK)
+    return np.asarray(np.square(whole).mean(axis=1))
+
+
+def cut(samples: Samples, random: np.random.Generator, within_db: float) -> Samples:
+    """A patch with some loud moment of a sound in it, and `LEAD` before, (`LEAD` + `PATCH`,) float32.
+
+    Args:
+        samples: (S,) float32.
+        random: Chooses the moment, and where in the patch it comes.
+        within_db: How much fainter than the loudest 20 ms the moment may be.
+    """
+    power = loudness(samples)
+    moment = _BLOCK * random.choice(np.flatnonzero(power >= power.max() * 10 ** (-within_db / 10)))
+    first = int(moment - random.uniform(0.05, 0.9) * PATCH) - LEAD
+    piece = np.zeros(LEAD + PATCH, np.float32)
+    begin, end = max(first, 0), min(first + len(piece), len(samples))
+    piece[begin - first : end - first] = samples[begin:end]
+    return piece
+
+
+def faster(piece: Samples, random: np.random.Generator) -> Samples:
+    """The same played up to a tenth faster or slower, pitch and all, ending at the same moment."""
+    places = len(piece) - 1 - np.arange(len(piece))[::-1] * random.uniform(0.9, 1.1)
+    return np.interp(places, np.arange(len(piece)), piece, left=0.0).astype(np.float32)
+
+
+def room(random: np.random.Generator) -> NDArray[np.complex64]:
+    """Transfer function of a yard or street: the direct sound, then noise that dies away exponentially.
+
+    Polack's model (1988): reverberation of 0.1 to 1.2 s (−60 dB), cut after half a second, 0 to 15 dB below the direct sound.
+    """
+    length = RATE // 2
+    decay = 10 ** (-3 * np.arange(length) / RATE / random.uniform(0.1, 1.2))
+    response = (random.standard_normal(length, np.float32) * decay).astype(np.float32)
+    response[: int(random.uniform(0.002, 0.02) * RATE)] = 0
+    response *= 10 ** (random.uniform(-15, 0) / 20) / np.linalg.norm(response)
+    response[0] = 1
+    return np.asarray(np.fft.rfft(response, _FFT), np.complex64)
+
+
+def microphone(random: np.random.Generator) -> Samples:
+    """Amplitudes of a cheap microphone in its case: high pass, low pass, one resonance."""
+    with np.errstate(divide="ignore"):
+        high_pass = 1 / (1 + (random.uniform(40, 400) / _FREQUENCIES) ** 4)
+    low_pass = 1 / (1 + (_FREQUENCIES / random.uniform(3000, 9000)) ** 6)
+    octaves = np.log2(np.maximum(_FREQUENCIES, 1) / random.uniform(300, 4000))
+    resonance = 10 ** (random.uniform(-9, 9) / 20 * np.exp(-np.square(octaves / random.uniform(0.3, 1.5))))
+    return np.asarray(np.sqrt(high_pass * low_pass) * resonance, np.float32)
+
+
+def mix(event: Samples, other: Samples | None, random: np.random.Generator) -> tuple[Samples, float]:
+    """An event in a room, another sound behind it, both through one microphone.
+
+    Args:
+        event: (`LEAD` + `PATCH`,) float32.
+        other: The same of another sound, or None for silence behind.
+        random: Decides everything.
+
+    Returns:
+        The patch, (`PATCH`,) float32 with its peak at 0.7, and how much louder than the other sound the event is, in dB.
+    """
+    if random.random() < 0.3:
+        event = faster(event, random)
+    louder = random.uniform(-5, 20) if other is not None else np.inf
+    transfer = room(random) if random.random() < 0.4 else np.ones(1, np.complex64)
+    spectrum = np.fft.rfft(event, _FFT) * transfer
+    if other is not None:
+        level = np.sqrt(np.square(event[LEAD:]).mean() / max(np.square(other[LEAD:]).mean(), 1e-12))
+        spectrum += np.fft.rfft(other, _FFT) * (level * 10 ** (-louder / 20))
+    if random.random() < 0.5:
+        spectrum *= microphone(random)
+    patch = np.fft.irfft(spectrum, _FFT)[LEAD : LEAD + PATCH].astype(np.float32)
+    patch *= 0.7 / max(float(np.abs(patch).max()), 1e-6)
+    if random.random() < 0.4:
+        patch += random.standard_normal(PATCH, np.float32) * 10 ** (random.uniform(-70, -30) / 20)
+    if random.random() < 0.15:
+        # Overdriven: what is above full scale is lost.
+        over = 10 ** (random.uniform(3, 18) / 20) / 0.7
+        patch = np.clip(patch * over, -1, 1) * 0.7
+    return patch, louder

@@ -1,0 +1,194 @@
+"""What the tagger learns from: patches of sound as log-mel, what YAMNet hears in them, and their labels.
+
+YAMNet (github.com/tensorflow/models, research/audioset/yamnet) is the teacher; it looks once at each patch. No sound is
+kept here, only log-mel and the teacher's answers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from agent.evaluate.sounds import Sound, folds, samples, targets
+from agent.perception.logmel import PATCH, logmel
+from agent.perception.tag import CLASSES, patches
+from models.train.sound.augment import cut, loudness, mix
+
+#: Label of a class that may be in a patch or not: in its recording it is, but the patch is faint.
+UNKNOWN = -1
+#: A patch this much fainter than the loudest of its recording may be without the event.
+_FAINT_DB = 20
+#: Patches a file: a stop loses no more than one file's work.
+_CHUNK = 1000
+#: How often an event, a hard negative and any other background sound comes first in a mixture.
+_FIRST = {"event": 0.55, "hard": 0.12, "background": 0.33}
+#: The same for the sound behind it.
+_BEHIND = {"event": 0.12, "hard": 0.08, "background": 0.8}
+_ALONE = 0.2
+
+Track = Callable[[Sequence[Any], str], Iterable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Patches, (N, ...).
+
+    Attributes:
+        logmel: (N, 96, 64) float16.
+        embedding: What YAMNet makes of it, (N, 1024) float16, zero or more.
+        labels: (N, 7) int8: 1 there, 0 not there, `UNKNOWN`.
+        sound: (N,) int32: index of the (first) sound in the manifest. A second one is of the same fold and may be
+            used for whatever the first may.
+        mixed: (N,) bool: a mixture, or a patch as it was recorded.
+    """
+
+    logmel: NDArray[np.float16]
+    embedding: NDArray[np.float16]
+    labels: NDArray[np.int8]
+    sound: NDArray[np.int32]
+    mixed: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.sound)
+
+
+class Teacher:
+    """YAMNet on one core."""
+
+    def __init__(self, path: Path) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def embed(self, sounds: NDArray[np.float32]) -> NDArray[np.float16]:
+        """(N, `PATCH`) float32 to (N, 1024) float16; one by one, which suits a small cache best."""
+        answers = [self._session.run(["embedding"], {"waveform": sound[None]})[0] for sound in sounds]
+        return np.concatenate(answers).astype(np.float16)
+
+
+class Shelf:
+    """Sounds to draw from, of one fold and use, every class and every recording of it as likely as any other."""
+
+    def __init__(self, sounds: Sequence[Sound], members: Iterable[int]) -> None:
+        self._boxes: dict[str, dict[str, dict[str, list[int]]]] = {}
+        for index in members:
+            sound = sounds[index]
+            hard = sound.kind.startswith("neg_")
+            box = "event" if sound.label in CLASSES else "hard" if hard else "background"
+            # Backgrounds are drawn by recording alone; there are hardly two of a kind.
+            kind = sound.label if box == "event" else sound.kind if hard else ""
+            recordings = self._boxes.setdefault(box, {}).setdefault(kind, defaultdict(list))
+            recordings[sound.recording].append(index)
+
+    def draw(self, likely: dict[str, float], random: np.random.Generator) -> int:
+        """Index of a sound."""
+        boxes = [box for box in likely if box in self._boxes]
+        weights = np.array([likely[box] for box in boxes])
+        kinds = self._boxes[random.choice(boxes, p=weights / weights.sum())]
+        recordings = kinds[random.choice(list(kinds))]
+        return int(random.choice(recordings[random.choice(list(recordings))]))
+
+
+def build(data: Path, sounds: Sequence[Sound], mixtures: int, cache: Path, track: Track) -> Corpus:
+    """All patches as they are recorded, then mixtures; what an earlier call has made is read.
+
+    Args:
+        data: Folder of the shared data.
+        sounds: Its manifest.
+        mixtures: How many patches are made by mixing.
+        cache: Folder of the finished parts.
+        track: Shows progress.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    teacher = Teacher(data / "models" / "yamnet_rebuilt.onnx")
+    heard: dict[int, NDArray[np.float32]] = {}
+
+    def hear(index: int) -> NDArray[np.float32]:
+        if index not in heard:
+            heard[index] = samples(data / "audio" / sounds[index].file)
+        return heard[index]
+
+    parts = []
+    for first in track(range(0, len(sounds), _CHUNK), "recordings"):
+        members = range(first, min(first + _CHUNK, len(sounds)))
+        parts.append(_kept(cache / f"recorded-{first}.npz", lambda members=members: _recorded(sounds, members, hear, teacher)))
+    shelves = _shelves(sounds)
+    for number in track(range(-(-mixtures // _CHUNK)), "mixtures"):
+        parts.append(_kept(cache / f"mixed-{number}.npz", lambda number=number: _mixtures(sounds, shelves, number, hear, teacher)))
+    return Corpus(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Corpus)))
+
+
+def _kept(path: Path, make: Callable[[], Corpus]) -> Corpus:
+    if not path.exists():
+        part = make()
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, **{field.name: getattr(part, field.name) for field in fields(Corpus)})
+        partial.replace(path)
+    with np.load(path) as content:
+        return Corpus(**content)
+
+
+def _recorded(sounds: Sequence[Sound], members: Iterable[int], hear: Callable[[int], Any], teacher: Teacher) -> Corpus:
+    parts = []
+    truth = targets(sounds).astype(np.int8)
+    for index in members:
+        pieces = patches(hear(index))
+        loudest = np.array([loudness(piece).max() for piece in pieces])
+        labels = np.repeat(truth[index, None], len(pieces), axis=0)
+        labels[loudest < loudest.max() * 10 ** (-_FAINT_DB / 10)] *= UNKNOWN
+        here = np.full(len(pieces), index, np.int32)
+        parts.append(
+            Corpus(_bands(pieces), teacher.embed(pieces), labels, here, np.zeros(len(pieces), np.bool_))
+        )
+    return Corpus(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Corpus)))
+
+
+def _bands(pieces: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Log-mel of patches one by one, which suits a small cache best."""
+    return np.stack([logmel(piece).astype(np.float16) for piece in pieces])
+
+
+def _shelves(sounds: Sequence[Sound]) -> list[tuple[Shelf, Shelf]]:
+    """For each fold, twice: what is free to ship, and all that may be learnt."""
+    dealt = folds(sounds)
+    shelves = []
+    for fold in range(int(dealt.max()) + 1):
+        learnt = [index for index in np.flatnonzero(dealt == fold) if sounds[index].use != "evaluate"]
+        free = [index for index in learnt if sounds[index].use == "ship"]
+        shelves.append((Shelf(sounds, free), Shelf(sounds, learnt)))
+    return shelves
+
+
+def _mixtures(
+    sounds: Sequence[Sound],
+    shelves: Sequence[tuple[Shelf, Shelf]],
+    number: int,
+    hear: Callable[[int], Any],
+    teacher: Teacher,
+) -> Corpus:
+    random = np.random.default_rng(number)
+    truth = targets(sounds).astype(np.int8)
+    pieces = np.empty((_CHUNK, PATCH), np.float32)
+    labels = np.empty((_CHUNK, len(CLASSES)), np.int8)
+    firsts = np.empty(_CHUNK, np.int32)
+    for place in range(_CHUNK):
+        free, learnt = shelves[random.integers(len(shelves))]
+        first = (free if random.random() < 0.4 else learnt).draw(_FIRST, random)
+        second = (free if sounds[first].use == "ship" else learnt).draw(_BEHIND, random)
+        alone = random.random() < _ALONE
+        event = cut(hear(first), random, 30 if sounds[first].label == "background" else 12)
+        other = None if alone else cut(hear(second), random, 30)
+        pieces[place], louder = mix(event, other, random)
+        labels[place] = truth[first]
+        if not alone:
+            # What is well below the first sound may be heard or not.
+            labels[place][(truth[second] == 1) & (labels[place] == 0)] = 1 if louder < 5 else UNKNOWN
+        firsts[place] = first
+    return Corpus(_bands(pieces), teacher.embed(pieces), labels, firsts, np.ones(_CHUNK, np.bool_))

@@ -1,0 +1,188 @@
+"""The two lessons: first to hear as YAMNet does, then to name the classes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from agent.perception.logmel import FLOOR
+from models.train import checkpoint
+from models.train.sound.corpus import Corpus
+from models.train.sound.network import Tagger
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """How long and how fast one stage learns.
+
+    Attributes:
+        steps: Batches.
+        rate: Highest learning rate.
+        seed: Of order and augmentation.
+        batch: Patches a step.
+        decay: Weight decay.
+        warm_up: Steps until the highest learning rate.
+        keep: Steps from one checkpoint to the next.
+    """
+
+    steps: int
+    rate: float
+    seed: int = 1
+    batch: int = 64
+    decay: float = 0.02
+    warm_up: int = 100
+    keep: int = 500
+
+
+#: What a batch's patches cost: indices of the corpus, their log-mel as augmented.
+Cost = Callable[[NDArray[np.intp], Tensor], Tensor]
+
+
+def teach(
+    lesson: Lesson,
+    network: Tagger,
+    corpus: Corpus,
+    likely: NDArray[np.float64],
+    cost: Cost,
+    state_file: Path,
+    show: Callable[[int, float], None],
+) -> list[float]:
+    """Train in place, or go on from a checkpoint of the same lesson.
+
+    Args:
+        lesson: How long and how fast.
+        network: Is left in evaluation mode, its weights averaged over the last steps.
+        corpus: The patches.
+        likely: How likely each patch is drawn, (N,), adding up to 1.
+        cost: The loss.
+        state_file: The checkpoint.
+        show: Told the step and the mean loss since it was last told.
+
+    Returns:
+        The mean loss between two checkpoints, from the first steps to the last.
+
+    Raises:
+        ValueError: the checkpoint is of another lesson.
+    """
+    average = copy.deepcopy(network)
+    optimiser = torch.optim.AdamW(_groups(network, lesson.decay), lr=lesson.rate)
+    device = next(network.parameters()).device
+    done, losses = 0, list[float]()
+    if (state := checkpoint.load(state_file)) is not None:
+        if state["lesson"] != asdict(lesson):
+            raise ValueError(f"{state_file} is of another lesson: {state['lesson']}; move it away to begin anew")
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        done, losses = state["done"], state["losses"]
+    network.train()
+    cumulative = likely.cumsum()
+    recent = []
+    for step in range(done, lesson.steps):
+        random = np.random.default_rng((lesson.seed, step))
+        chosen = np.minimum(np.searchsorted(cumulative, random.random(lesson.batch)), len(likely) - 1)
+        seen = torch.from_numpy(vary(corpus.logmel[chosen].astype(np.float32), corpus.mixed[chosen], random))
+        for group in optimiser.param_groups:
+            group["lr"] = lesson.rate * _part(lesson, step)
+        wrong = cost(chosen, seen[:, None].to(device))
+        optimiser.zero_grad()
+        wrong.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimiser.step()
+        _blend(average, network, min(0.998, step / (step + 50)))
+        recent.append(wrong.item())
+        if (step + 1) % lesson.keep == 0 or step + 1 == lesson.steps:
+            losses.append(float(np.mean(recent)))
+            recent.clear()
+            show(step + 1, losses[-1])
+            weights = {"network": network.state_dict(), "average": average.state_dict()}
+            checkpoint.save(
+                state_file,
+                weights | {"lesson": asdict(lesson), "done": step + 1, "losses": losses, "optimiser": optimiser.state_dict()},
+            )
+    network.load_state_dict(average.state_dict())
+    network.eval()
+    return losses
+
+
+def vary(
+    patches: NDArray[np.float32], mixed: NDArray[np.bool_], random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Log-mel of the same sounds at another level, with some bands and moments missing (SpecAugment, Park et al., 2019).
+
+    Args:
+        patches: (N, 96, 64) float32; changed in place.
+        mixed: (N,): mixtures fill the scale, and are mostly made fainter; recordings are as they are.
+        random: Decides.
+    """
+    count, frames, bands = patches.shape
+    gain = np.where(mixed, random.uniform(-36, 3, count), random.uniform(-15, 12, count))
+    np.exp(patches, out=patches)
+    patches -= FLOOR
+    np.maximum(patches, 0, out=patches)
+    patches *= (10 ** (gain / 20)).astype(np.float32)[:, None, None]
+    patches += FLOOR
+    np.log(patches, out=patches)
+    for patch in patches[: count // 2]:
+        level = patch.mean()
+        band, moment = random.integers(bands), random.integers(frames)
+        patch[:, band : band + random.integers(1, 9)] = level
+        patch[moment : moment + random.integers(1, 13)] = level
+    return patches
+
+
+def distillation(network: Tagger, corpus: Corpus, scores: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Cost:
+    """How far the embedding is from YAMNet's, and what YAMNet would then name otherwise than it did.
+
+    Args:
+        network: The pupil.
+        corpus: The patches with the teacher's embedding.
+        scores: Weights, (521, 1024), and bias, (521,), with which YAMNet reads its own embedding.
+    """
+    device = next(network.parameters()).device
+    weight, bias = (torch.from_numpy(part).to(device) for part in scores)
+    spread = float(corpus.embedding[::16].astype(np.float32).var(axis=0).mean())
+
+    def cost(chosen: NDArray[np.intp], seen: Tensor) -> Tensor:
+        wanted = torch.from_numpy(corpus.embedding[chosen].astype(np.float32)).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            found = network.embedding(seen)
+        found = found.float()
+        names = functional.linear(wanted, weight, bias).sigmoid()
+        heard = functional.linear(found, weight, bias)
+        distance = functional.mse_loss(found, wanted) / spread
+        confusion = functional.binary_cross_entropy_with_logits(heard, names, reduction="sum") / len(chosen)
+        return distance + 0.2 * confusion
+
+    return cost
+
+
+def _part(lesson: Lesson, step: int) -> float:
+    """Of the learning rate: up in a line, down along half a cosine."""
+    if step < lesson.warm_up:
+        return (step + 1) / lesson.warm_up
+    return 0.005 + 0.995 * (1 + math.cos(math.pi * (step - lesson.warm_up) / (lesson.steps - lesson.warm_up))) / 2
+
+
+def _groups(network: nn.Module, decay: float) -> Iterator[dict[str, object]]:
+    """Weights decay; biases and normalisation do not."""
+    yield {"params": [part for part in network.parameters() if part.ndim > 1], "weight_decay": decay}
+    yield {"params": [part for part in network.parameters() if part.ndim <= 1], "weight_decay": 0.0}
+
+
+@torch.no_grad()
+def _blend(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import bench, config, contract, demo, events, relay, replay, run, status, version
+from agent.cli import bench, config, contract, demo, events, models, relay, replay, run, status, version
 from agent.cli import eval as evaluation
 
 app = typer.Typer(
@@ -39,3 +39,4 @@ app.add_typer(evaluation.app, name="eval")
 app.add_typer(config.app, name="config")
 app.add_typer(contract.app, name="contract")
 app.add_typer(bench.app, name="bench")
+app.add_typer(models.app, name="models")

@@ -16,6 +16,8 @@ from agent.settings import SettingsError, explain, read_toml
 
 _FILE = "registry.toml"
 _CHECKOUT = Path(__file__).parents[2]
+#: Where root fetches models to: read by sense, so not in relay's own folder.
+_PULLED = Path("/var/lib/vigie-models")
 
 
 class _Table(BaseModel):
@@ -153,6 +155,8 @@ class Registry:
             InferenceError: the registry is missing or cannot be used.
         """
         self.folders = (configured,) if configured else _default_folders()
+        #: Where a fetched file goes.
+        self.target = configured or (_PULLED if os.geteuid() == 0 else _own_folder())
         self.models = _read(self.folders[0] / _FILE)
 
     def of(self, kind: type[_Kind]) -> tuple[_Kind, ...]:
@@ -201,17 +205,26 @@ class Registry:
             folders = " or ".join(str(folder) for folder in self.folders)
             way = f"vigie models pull {model.name}" if file.url else f"get it from {model.source}"
             raise InferenceError(f"{file.file} is not in {folders}; {way}")
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise InferenceError(f"{path}: cannot be read: {error.strerror}") from error
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != file.sha256:
-            raise InferenceError(
-                f"{path} is not the registered file and was not loaded: "
-                f"its SHA-256 is {digest}, the registry has {file.sha256}"
-            )
-        return content
+        return verified(path, file)
+
+
+def verified(path: Path, file: ModelFile) -> bytes:
+    """The content of what is meant to be a registered file.
+
+    Raises:
+        InferenceError: it cannot be read, or its SHA-256 is another one.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InferenceError(f"{path}: cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != file.sha256:
+        raise InferenceError(
+            f"{path} is not the registered file and was not loaded: "
+            f"its SHA-256 is {digest}, the registry has {file.sha256}"
+        )
+    return content
 
 
 def _read(path: Path) -> tuple[Model, ...]:
@@ -249,10 +262,9 @@ def _read(path: Path) -> tuple[Model, ...]:
     return tuple(models)
 
 
-def pulled_folders() -> tuple[Path, ...]:
-    """Where fetched models lie: those of the machine, and those of this user."""
-    home = os.environ.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
-    return Path("/var/lib/vigie/models"), Path(home) / "vigie" / "models"
+def _own_folder() -> Path:
+    home = os.environ.get("XDG_DATA_HOME") or Path(os.environ.get("HOME", "/root"), ".local/share")
+    return Path(home) / "vigie" / "models"
 
 
 def _default_folders() -> tuple[Path, ...]:
@@ -260,4 +272,4 @@ def _default_folders() -> tuple[Path, ...]:
     if not (shipped / _FILE).exists():
         shipped = Path(sys.prefix) / "share" / "vigie" / "models"
     data = Path(os.environ.get("VIGIE_DATA") or _CHECKOUT.parent / "shared" / "data")
-    return shipped, *pulled_folders(), data / "models"
+    return shipped, _PULLED, _own_folder(), data / "models"

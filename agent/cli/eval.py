@@ -12,6 +12,7 @@ import typer
 
 from agent.cli.clip import Fps, ticks, with_fps
 from agent.cli.common import AsJson, fail, loaded
+from agent.cli.eval_detector import detector
 from agent.contract import ContractError, EventType
 from agent.settings import CameraSettings, SettingsError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from agent.evaluate.tracking import Figures, TrackerResult
 
 app = typer.Typer(no_args_is_help=True, help="Measure accuracy on labelled data.")
+app.command()(detector)
 
 
 @app.command()

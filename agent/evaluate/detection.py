@@ -7,9 +7,10 @@ the pictures alone in which people drew its boxes.
 
 from __future__ import annotations
 
+import csv
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.capture.frame import Frame
+from agent.capture.open import open_source
 from agent.perception.detect import ModelDetector
 from agent.perception.scene import Detections, FloatArray, ObjectClass
 
@@ -32,7 +34,16 @@ LABELS = (
 #: COCO's overlaps of AP50-95, and its limits of small, medium and large, in square pixels.
 OVERLAPS = np.arange(0.5, 1.0, 0.05)
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, np.inf)}
+#: Classes that are judged, and motor vehicles as one: whether a van is a car or a truck is a matter of taste.
+GROUPS: dict[str, tuple[ObjectClass, ...]] = {
+    **{kind.label: (kind,) for kind in LABELS},
+    "motor vehicle": (ObjectClass.MOTORCYCLE, ObjectClass.CAR, ObjectClass.BUS, ObjectClass.TRUCK),
+}
+#: Average precision wants to see unsure detections too.
+LOWEST_SCORE = 0.01
+_NO_IMAGE = np.empty((0, 0, 3), np.uint8)
 _RECALLS = np.linspace(0, 1, 101)
+_READ_TIMEOUT_S = 5.0
 
 
 class LabelError(ValueError):
@@ -52,6 +63,19 @@ class Labelled:
     image: NDArray[np.uint8]
     boxes: FloatArray
     classes: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one detector did.
+
+    Attributes:
+        found: For each picture what is there, its image no longer kept, and what was found.
+        ms_per_frame: Median milliseconds of wall time, scaling and reading the output included.
+    """
+
+    found: list[tuple[Labelled, Detections]]
+    ms_per_frame: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +110,29 @@ class Operating:
     recall: float
 
 
-def folder(path: Path) -> list[Path]:
-    """The pictures of a folder that have a label file beside them.
+def folder(path: Path) -> dict[str, list[Path]]:
+    """The pictures of a folder that have a label file beside them, by the set they come from.
+
+    A folder with a manifest (manifest.csv, columns file, set, split, labels) gives its pictures of the split `val`, set
+    by set; where the labels of a set are not complete the set's name says so: what is found beside them counts as
+    false there, so its precision is a lower bound.
 
     Raises:
         LabelError: there is none.
     """
-    pictures = sorted(file for file in path.glob("*.jpg") if file.with_suffix(".txt").exists())
-    if not pictures:
+    manifest = path / "manifest.csv"
+    sets: dict[str, list[Path]] = {}
+    if manifest.exists():
+        with manifest.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                name = row["set"] if row["labels"] == "complete" else f"{row['set']} ({row['labels']} labels)"
+                if row["split"] == "val" and (path / row["file"]).with_suffix(".txt").exists():
+                    sets.setdefault(name, []).append(path / row["file"])
+    elif pictures := sorted(file for file in path.glob("*.jpg") if file.with_suffix(".txt").exists()):
+        sets[path.resolve().name] = pictures
+    if not sets:
         raise LabelError(f"{path}: no picture (.jpg) with labels (.txt) beside it")
-    return pictures
+    return dict(sorted(sets.items()))
 
 
 def read(path: Path) -> Labelled:
@@ -107,15 +144,11 @@ def read(path: Path) -> Labelled:
     image = cv2.imread(str(path))
     if image is None:
         raise LabelError(f"{path}: no picture that can be read")
-    boxes, classes = [], []
     labels = path.with_suffix(".txt")
-    for number, line in enumerate(labels.read_text(encoding="ascii").splitlines(), start=1):
-        try:
-            kind, x, y, width, height = line.split()
-            boxes.append([float(x), float(y), float(width), float(height)])
-            classes.append(LABELS[int(kind)])
-        except (ValueError, IndexError):
-            raise LabelError(f"{labels}:{number}: not a class from 0 to {len(LABELS) - 1} and four numbers") from None
+    lines = labels.read_text(encoding="ascii").splitlines()
+    rows = [_row(line, f"{labels}:{number}") for number, line in enumerate(lines, start=1)]
+    classes = [kind for kind, *_ in rows]
+    boxes = [place for _, *place in rows]
     parts = np.array(boxes, np.float32).reshape(-1, 4)
     whole = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
     centres, halves = parts[:, :2], parts[:, 2:] / 2
@@ -123,18 +156,64 @@ def read(path: Path) -> Labelled:
     return Labelled(np.asarray(image, np.uint8), corners, np.array(classes, np.uint8))
 
 
-def find(
-    detectors: Mapping[str, ModelDetector], pictures: Iterable[Labelled]
-) -> Iterator[tuple[Labelled, dict[str, tuple[Detections, float]]]]:
-    """What each detector finds in each picture, and the seconds it took; they take turns, so that noise meets all."""
+def _row(line: str, where: str) -> tuple[ObjectClass, float, float, float, float]:
+    try:
+        kind, x, y, width, height = line.split()
+        return LABELS[int(kind)], float(x), float(y), float(width), float(height)
+    except (ValueError, IndexError):
+        raise LabelError(f"{where}: not a class from 0 to {len(LABELS) - 1} and four numbers") from None
+
+
+def people(clip: Path, truth: Path, fps: float) -> Iterator[Labelled]:
+    """The frames of a clip, so many a second, with the persons of its ground truth.
+
+    Args:
+        clip: The clip.
+        truth: MOTChallenge text; frame 1 is the clip's first.
+        fps: Frames a second that are looked at.
+
+    Raises:
+        LabelError: a line of the ground truth is not in the format.
+        SourceError: the clip cannot be read.
+    """
+    there: dict[int, list[list[float]]] = {}
+    for number, line in enumerate(truth.read_text(encoding="ascii").splitlines(), start=1):
+        fields = line.split(",")
+        try:
+            place, (x, y, width, height, flag) = int(fields[0]) - 1, (float(field) for field in fields[2:7])
+        except (ValueError, IndexError):
+            raise LabelError(f"{truth}:{number}: no MOTChallenge line: frame,id,x,y,width,height,flag") from None
+        if flag:
+            there.setdefault(place, []).append([x, y, x + width, y + height])
+    source = open_source(f"file:{clip}", fps=fps, loop=False, replay=True)
+    last = max(there, default=-1)
+    try:
+        while (frame := source.read(_READ_TIMEOUT_S)) is not None and frame.index <= last:
+            boxes = np.array(there.get(frame.index, []), np.float32).reshape(-1, 4)
+            yield Labelled(frame.image, boxes, np.zeros(len(boxes), np.uint8))
+    except EOFError:
+        return
+    finally:
+        source.close()
+
+
+def find(detectors: Mapping[str, ModelDetector], pictures: Iterable[Labelled]) -> dict[str, Result]:
+    """What each detector finds in each picture; they take turns, so that what else the machine does meets all.
+
+    Raises:
+        InferenceError: a runtime failed.
+    """
+    found: dict[str, list[tuple[Labelled, Detections]]] = {name: [] for name in detectors}
+    seconds: dict[str, list[float]] = {name: [] for name in detectors}
     for number, picture in enumerate(pictures):
         frame = Frame(picture.image, float(number), number)
-        found = {}
+        truth = replace(picture, image=_NO_IMAGE)
         for name, detector in detectors.items():
             start = time.perf_counter()
             (detections,) = detector.detect([(0, frame)])
-            found[name] = (detections, time.perf_counter() - start)
-        yield picture, found
+            seconds[name].append(time.perf_counter() - start)
+            found[name].append((truth, detections))
+    return {name: Result(found[name], float(np.median(seconds[name] or [0.0])) * 1000) for name in detectors}
 
 
 def precision(found: Sequence[tuple[Labelled, Detections]], kinds: Sequence[ObjectClass]) -> Precision | None:
@@ -160,26 +239,23 @@ def precision(found: Sequence[tuple[Labelled, Detections]], kinds: Sequence[Obje
     return Precision(boxes, average[0], float(np.mean(average)), reached)
 
 
-def operating(
-    found: Sequence[tuple[Labelled, Detections]], kinds: Sequence[ObjectClass], limit: float
-) -> Callable[[float], Operating]:
-    """Precision and recall as a function of the lowest score, for boxes that overlap the truth by at least `limit`."""
-    pairs = []
+def operating(found: Sequence[tuple[Labelled, Detections]], score: float, overlap: float) -> Operating:
+    """Precision and recall of persons at a score.
+
+    Args:
+        found: What is there, and what was found.
+        score: Lowest score of a detection.
+        overlap: Intersection over union from which on a detection is right.
+    """
+    hits = claims = boxes = 0
     for picture, detections in found:
-        wanted = np.isin(detections.classes, kinds)
-        order = np.argsort(-detections.scores[wanted], kind="stable")
-        there = picture.boxes[np.isin(picture.classes, kinds)]
-        right = _match(iou(detections.boxes[wanted][order], there), limit) >= 0
-        pairs.append((detections.scores[wanted][order], right, len(there)))
-    scores = np.concatenate([scores for scores, _, _ in pairs])
-    right = np.concatenate([right for _, right, _ in pairs])
-    boxes = sum(count for _, _, count in pairs)
-
-    def at(score: float) -> Operating:
-        chosen = right[scores >= score]
-        return Operating(score, float(chosen.mean()) if len(chosen) else 1.0, float(chosen.sum() / max(1, boxes)))
-
-    return at
+        wanted = np.flatnonzero((detections.classes == ObjectClass.PERSON) & (detections.scores >= score))
+        order = wanted[np.argsort(-detections.scores[wanted], kind="stable")]
+        there = picture.boxes[picture.classes == ObjectClass.PERSON]
+        hits += int((_match(iou(detections.boxes[order], there), overlap) >= 0).sum())
+        claims += len(order)
+        boxes += len(there)
+    return Operating(score, hits / claims if claims else 1.0, hits / max(1, boxes))
 
 
 def iou(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -141,21 +141,26 @@ class _Contents(_Table):
 
 
 class Registry:
-    """The networks that are known, best first, and the folders in which their files are looked for."""
+    """The networks that are known.
+
+    Attributes:
+        models: All of them, best first.
+        folders: Where their files are looked for, in this order; the first is that of the registry.
+        target: Where `vigie models pull` puts a file.
+    """
 
     def __init__(self, configured: Path | None = None) -> None:
         """Read a registry.
 
         Args:
-            configured: Folder with a registry and its models. None: those of the installation or checkout, then what
-                `vigie models pull` fetched, and the models in `$VIGIE_DATA/models` (by default the data folder beside
-                a checkout).
+            configured: Folder with a registry and its models. None: those of the installation or checkout, then the
+                models that were pulled for this machine or by this user, and those in `$VIGIE_DATA/models` (by default
+                the data folder beside a checkout).
 
         Raises:
             InferenceError: the registry is missing or cannot be used.
         """
         self.folders = (configured,) if configured else _default_folders()
-        #: Where a fetched file goes.
         self.target = configured or (_PULLED if os.geteuid() == 0 else _own_folder())
         self.models = _read(self.folders[0] / _FILE)
 

@@ -165,3 +165,11 @@ def test_the_shipped_registry_can_be_used_and_its_files_need_not_be_there(
     registry = Registry()
     assert "yolox-nano" in [model.name for model in registry.models]
     assert registry.folders[-1] == tmp_path / "models"
+
+
+def test_the_documented_entry_can_be_used(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/models.md").read_text()
+    entry = page.partition("```toml\n")[2].partition("```")[0]
+    entry = entry.replace('sha256 = "…"', f'sha256 = "{"0" * 64}"').replace("https://…", "https://models.example/file")
+    (tmp_path / "registry.toml").write_text(entry)
+    assert Registry(tmp_path).find("street-sounds", SoundModel).fp16

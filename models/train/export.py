@@ -53,7 +53,7 @@ def export(
         path: File of the FP32 network.
         input_name: Name of the input.
         output_names: Names of the outputs.
-        fp16: File of the network in FP16, for TensorRT's strongly typed mode, its input and outputs still FP32. None: none.
+        fp16: File of the network in FP16, for TensorRT's strongly typed mode; its input and outputs stay FP32.
 
     Raises:
         ExportError: onnxruntime's answer differs from torch's, for the example or for a batch of two.
@@ -73,7 +73,7 @@ def _write(network: nn.Module, example: Tensor, path: Path, input_name: str, out
         torch.onnx.export(
             network,
             (example,),
-            content,
+            content,  # type: ignore[arg-type]
             opset_version=OPSET,
             dynamo=False,
             input_names=[input_name],
@@ -81,6 +81,12 @@ def _write(network: nn.Module, example: Tensor, path: Path, input_name: str, out
             dynamic_axes={name: {0: "batch"} for name in (input_name, *output_names)},
         )
     model = onnx.load_from_string(content.getvalue())
+    with torch.no_grad():
+        answer = network(example)
+    for declared, part in zip(model.graph.output, [answer] if isinstance(answer, Tensor) else answer, strict=True):
+        # Only the batch is free; the exporter does not see through a reshape.
+        for dimension, size in list(zip(declared.type.tensor_type.shape.dim, part.shape, strict=True))[1:]:
+            dimension.dim_value = size
     onnx.checker.check_model(model, full_check=True)
     # What the exporter says of itself would change the hash with its version.
     model.producer_name, model.producer_version = "vigie", ""

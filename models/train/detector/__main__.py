@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import torch
 import typer
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from models.train import checkpoint
-from models.train.detector.labels import Picture, teach, training
+from models.train.detector.labels import Picture, read_image, teach, training
 from models.train.detector.loss import Targets, cells, loss
 from models.train.detector.network import Detector
 from models.train.detector.pictures import Augmented, Plan, collate
@@ -48,9 +47,9 @@ class Recipe:
     """
 
     seed: int = 1
-    epochs: int = 52
-    coarse: int = 41
-    plain: int = 7
+    epochs: int = 48
+    coarse: int = 39
+    plain: int = 6
     batch: int = 16
     rate: float = 1.5e-3
     decay: float = 0.03
@@ -71,7 +70,9 @@ def main(
     scratch: Annotated[Path, typer.Option(help="Checkpoints and caches.")] = Path(".cache/train/detector"),
     out: Annotated[Path, typer.Option(help="Folder of the finished ONNX files.")] = Path("models"),
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
-    smoke: Annotated[bool, typer.Option("--smoke", help="A few pictures and epochs: shows that the loss falls.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="A few pictures and epochs: shows that the loss falls.")
+    ] = False,
 ) -> None:
     """Make the detector from the shared pictures."""
     torch.set_num_threads(threads)
@@ -79,7 +80,7 @@ def main(
     paths = training(data)
     if smoke:
         paths, scratch, out = paths[::40], scratch / "smoke", scratch / "smoke"
-    pictures = read(data, paths, scratch / "labels.npz", threads)
+    pictures = read(paths, scratch / "labels.npz", threads)
     network, losses = train(recipe, pictures, scratch / "checkpoint.pt")
     _console.print("loss by epoch: " + " ".join(f"{value:.3f}" for value in losses))
     if smoke and not losses[-1] < losses[0]:
@@ -88,21 +89,20 @@ def main(
     release(network, out)
 
 
-def read(data: Path, paths: list[Path], cache: Path, threads: int) -> list[Picture]:
+def read(paths: list[Path], cache: Path, threads: int) -> list[Picture]:
     """The pictures with all that is known about them; the teachers look once, and what they saw is kept."""
     if cache.exists():
         kept = np.load(cache)
     else:
         kept = {}
-        for path, (boxes, unsure) in zip(paths, teach(data, track(paths, "teachers look", console=_console), threads), strict=True):
+        for path, (boxes, unsure) in zip(
+            paths, teach(track(paths, "teachers look", console=_console), threads), strict=True
+        ):
             kept[f"{path.name} boxes"], kept[f"{path.name} unsure"] = boxes, unsure
         cache.parent.mkdir(parents=True, exist_ok=True)
         np.savez(cache, **kept)
     known = dict(kept)
-    return [
-        Picture(cv2.imread(str(path)), known[f"{path.name} boxes"], known[f"{path.name} unsure"])  # type: ignore[arg-type]
-        for path in paths
-    ]
+    return [Picture(read_image(path), known[f"{path.name} boxes"], known[f"{path.name} unsure"]) for path in paths]
 
 
 def train(recipe: Recipe, pictures: list[Picture], state_file: Path) -> tuple[nn.Module, list[float]]:
@@ -158,7 +158,14 @@ def _batches(recipe: Recipe, pictures: list[Picture], epoch: int) -> Iterator[tu
     dataset = Augmented(pictures, recipe.plan(epoch))
     return iter(
         DataLoader(
-            dataset, recipe.batch, shuffle=True, generator=order, num_workers=1, collate_fn=collate, drop_last=True, prefetch_factor=8
+            dataset,
+            recipe.batch,
+            shuffle=True,
+            generator=order,
+            num_workers=1,
+            collate_fn=collate,
+            drop_last=True,
+            prefetch_factor=8,
         )
     )
 
@@ -173,7 +180,9 @@ def _set_rate(optimiser: torch.optim.Optimizer, recipe: Recipe, step: int, last:
         group["lr"] = recipe.rate * part
 
 
-def _step(network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, targets: Targets, device: torch.device) -> float:
+def _step(
+    network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, targets: Targets, device: torch.device
+) -> float:
     pictures = images.to(device, non_blocking=True).float()
     corners, strides = (part.to(device) for part in cells(*images.shape[2:]))
     there = Targets(targets.boxes.to(device), targets.classes.to(device), targets.unsure.to(device))
@@ -181,7 +190,7 @@ def _step(network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, 
         raw = network(pictures)
     wrong, _ = loss(raw.float(), there, corners, strides)
     optimiser.zero_grad()
-    wrong.backward()
+    wrong.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), 10.0)
     optimiser.step()
     return wrong.item()

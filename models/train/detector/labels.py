@@ -1,14 +1,14 @@
 """What is known about the shared pictures: boxes that people drew, and what two teachers see where they did not.
 
 Labels are partial: one set knows only people, another only vehicles. A box of a teacher is taken where it is sure, or
-where both teachers agree; where one only guesses, nothing is learned about that class, neither that it is there nor that
-it is not. Boxes drawn by people always stay.
+where both teachers agree; where one only guesses, nothing is learned about that class, neither that it is there nor
+that it is not. Boxes drawn by people always stay.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from agent.capture.frame import Frame
 from agent.inference.backend import select
-from agent.inference.registry import Registry
+from agent.inference.registry import DetectorModel, Registry
 from agent.perception.detect import ModelDetector, suppress
-from agent.perception.scene import Detections, ObjectClass
+from agent.perception.scene import ObjectClass
 from models.train.detector.network import CLASSES
 
 _TEACHERS = ("yolox-nano", "fastestdet")
@@ -56,8 +56,20 @@ def training(data: Path) -> list[Path]:
     return sorted((data / "person" / "train").glob("*.jpg")) + sorted(data / "street" / name for name in streets)
 
 
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """A picture, (H, W, 3) uint8, BGR.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    image = cv2.imread(str(path))
+    if image is None:
+        raise ValueError(f"{path}: no picture that can be read")
+    return np.asarray(image, np.uint8)
+
+
 def drawn(path: Path, width: int, height: int) -> NDArray[np.float32]:
-    """The boxes that people drew, (M, 5) float32: x0 y0 x1 y1 in pixels, class. None where there is no label file.
+    """The boxes that people drew, (M, 5) float32: x0 y0 x1 y1 in pixels, class.
 
     Args:
         path: The picture; its labels lie beside it, YOLO text: class, centre and size as parts of the picture.
@@ -75,21 +87,20 @@ def drawn(path: Path, width: int, height: int) -> NDArray[np.float32]:
     return boxes[((high - low) >= 2).all(1)]
 
 
-def teach(data: Path, paths: Iterable[Path], threads: int) -> Iterator[tuple[NDArray[np.float32], ...]]:
+def teach(paths: Iterable[Path], threads: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """For each picture, boxes to learn and boxes to be unsure about, (M, 5) and (K, 5) as in `Picture`.
 
-    Each teacher looks at the picture, at its mirror image, and at four overlapping parts of it, enlarged.
+    The first of the registry's teachers is the one that is believed; the other is there to agree. Each looks at the
+    picture, at its mirror image, and at four overlapping parts of it, enlarged.
 
     Raises:
         InferenceError: a teacher is not in the data folder, or is another file.
     """
     registry = Registry()
-    models = [registry.find(name) for name in _TEACHERS]
+    models = [model for model in registry.of(DetectorModel) if model.name in _TEACHERS]
     teachers = [ModelDetector(select("onnxruntime", registry.read(m), threads)[0], m, _GUESS) for m in models]
     for path in paths:
-        image = cv2.imread(str(path))
-        if image is None:
-            raise ValueError(f"{path}: no picture")
+        image = read_image(path)
         sure, other = (_look(teacher, image) for teacher in teachers)
         known = drawn(path, image.shape[1], image.shape[0])
         complete = _COMPLETE.get(path.parent.parent.name) or _COMPLETE.get(path.name.rsplit("_", 1)[0], set())
@@ -99,31 +110,27 @@ def teach(data: Path, paths: Iterable[Path], threads: int) -> Iterator[tuple[NDA
 def _look(teacher: ModelDetector, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(N, 6) float32: x0 y0 x1 y1, our class, score."""
     height, width = image.shape[:2]
-    views: list[tuple[NDArray[np.uint8], Callable[[NDArray[np.float32]], NDArray[np.float32]]]] = [
-        (image, lambda boxes: boxes),
-        (np.ascontiguousarray(image[:, ::-1]), lambda boxes: np.array([width, 0, width, 0]) + boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1]),
-    ]
-    found = [_rows(teacher, view, back) for view, back in views]
+    mirrored = _rows(teacher, image[:, ::-1])
+    mirrored[:, [0, 2]] = width - mirrored[:, [2, 0]]
+    found = [_rows(teacher, image), mirrored]
     part_height, part_width = int(height * 0.6), int(width * 0.6)
     for top in (0, height - part_height):
         for left in (0, width - part_width):
-            part = np.ascontiguousarray(image[top : top + part_height, left : left + part_width])
-            rows = _rows(teacher, part, lambda boxes: boxes)
+            rows = _rows(teacher, image[top : top + part_height, left : left + part_width])
             # What the cut goes through is seen whole in another part, or in the whole picture.
-            inner = np.array([2 if left else -1, 2 if top else -1, part_width - 2 if not left else width, part_height - 2 if not top else height])
-            whole = (rows[:, :2] > inner[:2]).all(1) & (rows[:, 2:4] < inner[2:]).all(1)
+            first = np.array([2 if left else -1, 2 if top else -1])
+            last = np.array([width if left else part_width - 2, height if top else part_height - 2])
+            whole = (rows[:, :2] > first).all(1) & (rows[:, 2:4] < last).all(1)
             found.append(rows[whole] + np.array([left, top, left, top, 0, 0], np.float32))
     rows = np.concatenate(found)
-    kept = suppress(rows[:, :4], rows[:, 5], rows[:, 4].astype(np.uint8))
-    rows = rows[kept]
+    rows = rows[suppress(rows[:, :4], rows[:, 5], rows[:, 4].astype(np.uint8))]
     rows[:, 4] = [_OURS[ObjectClass(int(kind))] for kind in rows[:, 4]]
     return rows
 
 
-def _rows(teacher: ModelDetector, view: NDArray[np.uint8], back: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> NDArray[np.float32]:
-    found: Detections = teacher.detect([(0, Frame(view, 0.0, 0))])[0]
-    boxes = np.asarray(back(found.boxes), np.float32).reshape(-1, 4)
-    return np.concatenate([boxes, found.classes[:, None], found.scores[:, None]], 1).astype(np.float32)
+def _rows(teacher: ModelDetector, view: NDArray[np.uint8]) -> NDArray[np.float32]:
+    (found,) = teacher.detect([(0, Frame(np.ascontiguousarray(view), 0.0, 0))])
+    return np.concatenate([found.boxes, found.classes[:, None], found.scores[:, None]], 1).astype(np.float32)
 
 
 def _merge(
@@ -150,7 +157,7 @@ def _iou(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.flo
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:4])
     inside = np.clip(high - low, 0, None).prod(1)
     areas = (boxes[:, 2:4] - boxes[:, :2]).prod(1)
-    return inside / ((box[2:] - box[:2]).prod() + areas - inside + 1e-6)  # type: ignore[no-any-return]
+    return np.asarray(inside / ((box[2:] - box[:2]).prod() + areas - inside + 1e-6), np.float32)
 
 
 def _overlaps(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

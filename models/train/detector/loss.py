@@ -20,8 +20,8 @@ _CLASS_POWER = 0.5
 _OVERLAP_POWER = 6.0
 #: A box smaller than its cell would have no cell inside it; cells up to this many strides from its centre may answer.
 _REACH = 1.0
-_CLASS_WEIGHT = 1.0
-_BOX_WEIGHT = 2.5
+_CLASS_WEIGHT = 0.5
+_BOX_WEIGHT = 7.5
 _SMALL = 1e-7
 
 

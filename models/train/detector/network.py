@@ -59,7 +59,7 @@ class Partial(nn.Module):
 
 
 class Pooled(nn.Module):
-    """Looks further: three max-poolings in a row, joined (spatial pyramid pooling, He et al., 2014, arXiv:1406.4729)."""
+    """Looks further: poolings in a row, joined (spatial pyramid pooling, He et al., 2014, arXiv:1406.4729)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

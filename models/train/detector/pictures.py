@@ -61,7 +61,7 @@ class Augmented(Dataset[Sample]):
         return len(self._pictures)
 
     def __getitem__(self, index: int) -> Sample:
-        """Image, (size, size, 3) uint8, BGR; boxes to learn, (M, 5), and to be unsure about, (K, 5), as in `Picture`."""
+        """Image, (size, size, 3) uint8; boxes to learn, (M, 5), and to be unsure about, (K, 5), as in `Picture`."""
         cv2.setNumThreads(0)
         plan = self._plan
         rng = np.random.default_rng([plan.seed, plan.epoch, index])
@@ -82,7 +82,11 @@ class Augmented(Dataset[Sample]):
 
 
 def _place(
-    picture: Picture, canvas: NDArray[np.uint8], middle: NDArray[np.float64] | None, corner: int, rng: np.random.Generator
+    picture: Picture,
+    canvas: NDArray[np.uint8],
+    middle: NDArray[np.float64] | None,
+    corner: int,
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Draw a picture into the whole canvas, or into one quarter around its middle, and move its boxes along."""
     size = canvas.shape[0]
@@ -142,7 +146,7 @@ def _move(
 
 
 def _develop(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Light, colour, weather, lens, sensor and encoder, in the order in which light meets them."""
+    """Weather, lens, light, colour, sensor and encoder, in the order in which light meets them."""
     if rng.random() < 0.05:
         image = _rain(image, rng)
     if rng.random() < 0.12:
@@ -153,22 +157,23 @@ def _develop(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     levels = np.arange(256)[:, None] / 255 * gain * np.exp(rng.normal(0, 0.08, 3))
     curve = np.exp(rng.normal(0, 0.2) + rng.normal(0, 0.05, 3))
     table = 255 * np.clip(levels, 0, 1) ** curve + rng.normal(0, 8)
-    image = cv2.LUT(image, np.clip(table, 0, 255).astype(np.uint8)[None])
+    seen: cv2.typing.MatLike = cv2.LUT(image, np.clip(table, 0, 255).astype(np.uint8)[None])
+    grey = cv2.cvtColor(cv2.cvtColor(seen, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     if rng.random() < 0.12:
-        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+        seen = grey
     elif rng.random() < 0.3:
-        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
         colour = rng.uniform(0.3, 1.5)
-        image = cv2.addWeighted(image, colour, grey, 1 - colour, 0)
+        seen = cv2.addWeighted(seen, colour, grey, 1 - colour, 0)
     if night or rng.random() < 0.1:
-        noise = np.empty(image.shape, np.int16)
+        noise = np.empty(seen.shape, np.int16)
         cv2.setRNGSeed(int(rng.integers(2**31)))
-        cv2.randn(noise, 0, float(rng.uniform(3, 16)))
-        image = cv2.add(image, noise, dtype=cv2.CV_8U)
+        cv2.randn(noise, np.zeros(3), np.full(3, rng.uniform(3, 16)))
+        seen = cv2.add(seen, noise, dtype=cv2.CV_8U)
     if rng.random() < 0.15:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))]
-        image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
-    return np.asarray(image, np.uint8)
+        decoded = cv2.imdecode(cv2.imencode(".jpg", seen, quality)[1], cv2.IMREAD_COLOR)
+        seen = seen if decoded is None else decoded
+    return np.asarray(seen, np.uint8)
 
 
 def _blur(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -198,7 +203,8 @@ def _rain(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
 def collate(samples: Sequence[Sample]) -> tuple[Tensor, Targets]:
     """A batch: pictures, (N, 3, size, size) uint8, channels last in memory, and what is in them."""
     images = torch.from_numpy(np.stack([image for image, _, _ in samples])).permute(0, 3, 1, 2)
-    boxes, unsure = (_padded([sample[place] for sample in samples]) for place in (1, 2))
+    boxes = _padded([boxes for _, boxes, _ in samples])
+    unsure = _padded([unsure for _, _, unsure in samples])
     return images, Targets(boxes[..., :4], boxes[..., 4].long(), unsure)
 
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= $(or $(VIGIE_DATA),../shared/data)
 
-.PHONY: setup run test rigs lint bench eval clean lock
+.PHONY: setup run test rigs lint bench eval train smoke clean lock
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -21,6 +21,10 @@ $(VENV)/.done: requirements-dev.txt pyproject.toml
 
 $(VENV)/.eval: $(VENV)/.done requirements-eval.txt
 	$(BIN)/python -m pip install --require-hashes --no-deps -r requirements-eval.txt
+	touch $@
+
+$(VENV)/.train: $(VENV)/.done requirements-train.txt
+	$(BIN)/python -m pip install -r requirements-train.txt
 	touch $@
 
 run: setup ## Run the agent on a real clip with a broker of its own (SOURCE= MIC= BROKER= CONFIG=)
@@ -40,11 +44,24 @@ lint: setup ## Check style, types and the walls between the parts
 
 bench: setup ## Measure speed as a ratio to a reference run beside it
 	$(BIN)/vigie bench pipeline
+	$(BIN)/vigie bench inference
 
 eval: $(VENV)/.eval ## Measure accuracy on the labelled data ($(DATA))
 	$(BIN)/vigie eval events --labels $(DATA)/labels.json --clips $(DATA)/clips
 	$(BIN)/vigie eval counting --clip $(DATA)/clips/pets2009_s2l1.mp4 --gt $(DATA)/mot/PETS09-S2L1/gt.txt
 	$(BIN)/vigie eval tracker --mot $(DATA)/mot --beside
+	$(BIN)/vigie eval detector --images $(DATA)/person/val --model vigie-detector --model yolox-nano --model fastestdet
+	$(BIN)/vigie eval detector --images $(DATA)/street --model vigie-detector --model yolox-nano --model fastestdet
+	$(BIN)/vigie eval detector --clip $(DATA)/clips/pets2009_s2l1.mp4 --gt $(DATA)/mot/PETS09-S2L1/gt.txt --model vigie-detector --model yolox-nano
+
+train: $(VENV)/.train ## Make the models anew; hours, resumable (MODEL=detector|sound|patch)
+	$(if $(MODEL),,$(error which one? make train MODEL=detector, sound or patch))
+	$(BIN)/python -m models.train.$(MODEL)
+
+smoke: $(VENV)/.train ## Check the recipes: types, tests, and a short training of each whose loss must fall
+	$(BIN)/mypy models/train tests/models
+	$(BIN)/python -m pytest tests/models
+	for model in detector sound patch; do $(BIN)/python -m models.train.$$model --smoke || exit; done
 
 lock: ## Lock the dependencies again, with hashes (needs uv)
 	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.txt

@@ -176,34 +176,66 @@ def test_boxes_beyond_the_picture_are_cut(tmp_path: Path) -> None:
     assert drawn(tmp_path / "b.jpg", 160, 120).shape == (0, 5)
 
 
-SMALL = replace(recipe.SMOKE, epochs=2, coarse=2, plain=1, batch=2, warm_up=1)
+SMALL = replace(recipe.SMOKE, epochs=3, cool_down=1, batch=2, warm_up=1)
 
 
-def test_a_stopped_training_ends_where_an_unbroken_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = [picture()] * 4
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> list[Picture]:
+    """Pictures that train in no time."""
     monkeypatch.setattr(recipe.Recipe, "plan", lambda self, epoch: Plan(self.seed, epoch, SIZE, 0.5))
     torch.set_num_threads(1)
-    whole, losses = recipe.train(SMALL, pictures, tmp_path / "whole.pt")
-    saved = checkpoint.save
+    return [picture()] * 4
 
-    def stop_after_one(path: Path, state: dict[str, object]) -> None:
+
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_a_stopped_training_ends_where_an_unbroken_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: list[Picture], stop_after: int
+) -> None:
+    whole, losses = recipe.train(SMALL, small, tmp_path / "whole")
+    saved, left = checkpoint.save, iter(range(stop_after - 1, -1, -1))
+
+    def save_and_stop(path: Path, state: dict[str, object]) -> None:
         saved(path, state)
-        raise KeyboardInterrupt
+        if next(left) == 0:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save", stop_after_one)
+    monkeypatch.setattr(checkpoint, "save", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
-        recipe.train(SMALL, pictures, tmp_path / "broken.pt")
+        recipe.train(SMALL, small, tmp_path / "broken")
     monkeypatch.setattr(checkpoint, "save", saved)
-    again, resumed = recipe.train(SMALL, pictures, tmp_path / "broken.pt")
+    again, resumed = recipe.train(SMALL, small, tmp_path / "broken")
     assert resumed == losses
-    for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
+    assert equal(whole, again)
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "c.pt", {"recipe": {"seed": 7}})
+def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path: Path, small: list[Picture]) -> None:
+    longer = replace(SMALL, epochs=4)
+    whole, losses = recipe.train(longer, small, tmp_path / "whole")
+    recipe.train(SMALL, small, tmp_path / "short")
+    again, resumed = recipe.train(longer, small, tmp_path / "short")
+    assert resumed == losses
+    assert equal(whole, again)
+    with pytest.raises(ValueError, match="more than wanted"):
+        recipe.train(replace(SMALL, epochs=2), small, tmp_path / "short")
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, small: list[Picture]) -> None:
+    recipe.train(SMALL, small, tmp_path)
     with pytest.raises(ValueError, match="another recipe"):
-        recipe.train(SMALL, [picture()] * 2, tmp_path / "c.pt")
+        recipe.train(replace(SMALL, seed=7), small, tmp_path)
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    plan = replace(SMALL, epochs=10, cool_down=2, warm_up=5)
+    rates = [plan.part_of_rate(step, 10) for step in range(100)]
+    assert rates[:5] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert set(rates[5:80]) == {1.0}
+    assert rates[80:] == sorted(rates[80:], reverse=True)
+    assert rates[-1] == 1 / 20
 
 
 def test_the_network_keeps_within_its_limits() -> None:

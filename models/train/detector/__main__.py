@@ -6,7 +6,6 @@ Stop it at any time; the same command goes on after the last whole epoch.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,20 +24,26 @@ from models.train.detector.labels import Picture, read_image, teach, training
 from models.train.detector.loss import Targets, cells, loss
 from models.train.detector.network import Detector
 from models.train.detector.pictures import Augmented, Plan, collate
-from models.train.detector.release import release
+from models.train.detector.release import SIZE, release
 
 _console = Console(stderr=True)
+EPOCHS = 28
+#: Checkpoints: before the learning rate falls, and since.
+_STABLE, _COOLED = "stable.pt", "cooled.pt"
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """All that decides what comes out.
 
+    The learning rate stays high, and falls in a line over the last epochs alone (Hu et al., 2024, arXiv:2404.06395,
+    section 4): a training of more epochs is a longer way along the same path, so it may go on from a shorter one.
+
     Attributes:
-        seed: Of weights, order and augmentation.
         epochs: Times that each picture is seen.
-        coarse: The first of them at 320 pixels: a picture costs 0.6 of the time there.
-        plain: The last of them without mosaics, pictures as they are in use.
+        cool_down: The last of them, with the learning rate falling, pictures in full size and hardly any mosaics.
+        sizes: Sides of the pictures in the other epochs, in turn, pixels; small ones cost less.
+        seed: Of weights, order and augmentation.
         batch: Pictures a step.
         rate: Highest learning rate.
         decay: Weight decay.
@@ -46,23 +51,35 @@ class Recipe:
         average: Decay of the moving average of the weights, which is what gets shipped.
     """
 
+    epochs: int = EPOCHS
+    cool_down: int = 4
+    sizes: tuple[int, ...] = (256, 320, 288)
     seed: int = 1
-    epochs: int = 48
-    coarse: int = 39
-    plain: int = 6
     batch: int = 16
-    rate: float = 1.5e-3
+    rate: float = 2.5e-3
     decay: float = 0.03
-    warm_up: int = 400
-    average: float = 0.9995
+    warm_up: int = 300
+    average: float = 0.998
+
+    @property
+    def stable(self) -> int:
+        """Epochs before the learning rate falls."""
+        return self.epochs - self.cool_down
 
     def plan(self, epoch: int) -> Plan:
         """How the pictures of an epoch are made."""
-        late = epoch >= self.epochs - self.plain
-        return Plan(self.seed, epoch, 320 if epoch < self.coarse else 416, 0.0 if late else 0.7)
+        if epoch >= self.stable:
+            return Plan(self.seed, epoch, SIZE, 0.1)
+        return Plan(self.seed, epoch, self.sizes[epoch % len(self.sizes)], 0.7)
+
+    def part_of_rate(self, step: int, steps: int) -> float:
+        """Part of the highest learning rate at a step, of so many in an epoch."""
+        if step < self.warm_up:
+            return (step + 1) / self.warm_up
+        return min(1.0, (self.epochs * steps - step) / (self.cool_down * steps))
 
 
-SMOKE = Recipe(epochs=30, coarse=30, plain=5, warm_up=20, average=0.9)
+SMOKE = Recipe(epochs=30, cool_down=5, sizes=(320,), warm_up=20, average=0.9)
 
 
 def main(
@@ -70,18 +87,21 @@ def main(
     scratch: Annotated[Path, typer.Option(help="Checkpoints and caches.")] = Path(".cache/train/detector"),
     out: Annotated[Path, typer.Option(help="Folder of the finished ONNX files.")] = Path("models"),
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    epochs: Annotated[
+        int, typer.Option(min=5, help="Times each picture is seen; more go on from what fewer have made.")
+    ] = EPOCHS,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="A few pictures and epochs: shows that the loss falls.")
     ] = False,
 ) -> None:
     """Make the detector from the shared pictures."""
     torch.set_num_threads(threads)
-    recipe = SMOKE if smoke else Recipe()
+    recipe = SMOKE if smoke else Recipe(epochs)
     paths = training(data)
     if smoke:
         paths, scratch, out = paths[::40], scratch / "smoke", scratch / "smoke"
     pictures = read(paths, scratch / "labels.npz", threads)
-    network, losses = train(recipe, pictures, scratch / "checkpoint.pt")
+    network, losses = train(recipe, pictures, scratch)
     _console.print("loss by epoch: " + " ".join(f"{value:.3f}" for value in losses))
     if smoke and not losses[-1] < losses[0]:
         _console.print("the loss did not fall")
@@ -105,45 +125,68 @@ def read(paths: list[Path], cache: Path, threads: int) -> list[Picture]:
     return [Picture(read_image(path), known[f"{path.name} boxes"], known[f"{path.name} unsure"]) for path in paths]
 
 
-def train(recipe: Recipe, pictures: list[Picture], state_file: Path) -> tuple[nn.Module, list[float]]:
-    """Train from random weights, or go on from a checkpoint of the same recipe.
+def train(recipe: Recipe, pictures: list[Picture], scratch: Path) -> tuple[nn.Module, list[float]]:
+    """Train from random weights, or go on from the checkpoints of the same recipe, or of one with fewer epochs.
 
     Returns:
         The averaged network, in evaluation mode on the processor, and the mean loss of each epoch.
 
     Raises:
-        ValueError: the checkpoint is of another recipe.
+        ValueError: a checkpoint is of another recipe.
     """
     torch.manual_seed(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = Detector().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval()
     optimiser = torch.optim.AdamW(_groups(network, recipe.decay), lr=recipe.rate)
+    parts = {"network": network, "average": average, "optimiser": optimiser}
+    losses = _resume(recipe, scratch, parts)
     steps = len(pictures) // recipe.batch
-    done, losses = 0, list[float]()
-    if (state := checkpoint.load(state_file)) is not None:
-        if state["recipe"] != asdict(recipe):
-            raise ValueError(f"{state_file} is of another recipe: {state['recipe']}; move it away to begin anew")
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        losses = state["losses"]
-        done = len(losses)
     with Progress(console=_console) as progress:
-        task = progress.add_task("training", total=steps * recipe.epochs, completed=steps * done)
-        for epoch in range(done, recipe.epochs):
+        task = progress.add_task("training", total=steps * recipe.epochs, completed=steps * len(losses))
+        for epoch in range(len(losses), recipe.epochs):
             step, total = epoch * steps, 0.0
             for images, targets in _batches(recipe, pictures, epoch):
-                _set_rate(optimiser, recipe, step, steps * recipe.epochs)
+                for group in optimiser.param_groups:
+                    group["lr"] = recipe.rate * recipe.part_of_rate(step, steps)
                 total += _step(network, optimiser, images, targets, device)
                 _blend(average, network, min(recipe.average, step / (step + 100)))
                 step += 1
                 progress.advance(task)
             losses.append(total / steps)
             progress.console.print(f"epoch {epoch + 1} of {recipe.epochs}: loss {losses[-1]:.3f}")
-            state = {"recipe": asdict(recipe), "losses": losses, "optimiser": optimiser.state_dict()}
-            checkpoint.save(state_file, state | {"network": network.state_dict(), "average": average.state_dict()})
+            file = scratch / (_STABLE if epoch < recipe.stable else _COOLED)
+            state = {name: part.state_dict() for name, part in parts.items()}
+            known = {"recipe": _comparable(recipe), "epochs": recipe.epochs, "losses": losses}
+            checkpoint.save(file, known | state)
     return average.cpu(), losses
+
+
+def _resume(recipe: Recipe, scratch: Path, parts: dict[str, Any]) -> list[float]:
+    """Take up the checkpoint that is furthest on the way of this recipe.
+
+    Returns:
+        The losses of the epochs that are done.
+    """
+    for name in (_COOLED, _STABLE):
+        state = checkpoint.load(scratch / name)
+        if state is None:
+            continue
+        if state["recipe"] != _comparable(recipe):
+            raise ValueError(f"{scratch / name} is of another recipe: {state['recipe']}; move it away to begin anew")
+        if name == _COOLED and state["epochs"] != recipe.epochs:
+            continue  # its learning rate fell too early for this one
+        if name == _STABLE and len(state["losses"]) > recipe.stable:
+            raise ValueError(f"{scratch / name} has {len(state['losses'])} epochs, more than wanted: move it away")
+        for key, part in parts.items():
+            part.load_state_dict(state[key])
+        return list(state["losses"])
+    return []
+
+
+def _comparable(recipe: Recipe) -> dict[str, Any]:
+    """What must be the same for one training to go on from another."""
+    return {key: value for key, value in asdict(recipe).items() if key != "epochs"}
 
 
 def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
@@ -168,16 +211,6 @@ def _batches(recipe: Recipe, pictures: list[Picture], epoch: int) -> Iterator[tu
             prefetch_factor=8,
         )
     )
-
-
-def _set_rate(optimiser: torch.optim.Optimizer, recipe: Recipe, step: int, last: int) -> None:
-    """Up in a line, down along half a cosine to a hundredth."""
-    if step < recipe.warm_up:
-        part = (step + 1) / recipe.warm_up
-    else:
-        part = 0.01 + 0.99 * (1 + math.cos(math.pi * (step - recipe.warm_up) / (last - recipe.warm_up))) / 2
-    for group in optimiser.param_groups:
-        group["lr"] = recipe.rate * part
 
 
 def _step(

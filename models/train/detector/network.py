@@ -17,7 +17,7 @@ CLASSES = ("person", "bicycle", "motorcycle", "car", "bus", "truck")
 #: Pixels of the input that a cell of each scale stands for.
 STRIDES = (8, 16, 32)
 #: How likely a cell is to hold an object before anything is learned (Lin et al., 2017, arXiv:1708.02002, 4.1).
-_PRIOR = 0.01
+_PRIOR = 0.002
 
 
 def conv(given: int, made: int, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:

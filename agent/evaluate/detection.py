@@ -247,15 +247,24 @@ def operating(found: Sequence[tuple[Labelled, Detections]], score: float, overla
         score: Lowest score of a detection.
         overlap: Intersection over union from which on a detection is right.
     """
-    hits = claims = boxes = 0
+    scores, right = claims(found, (ObjectClass.PERSON,), overlap)
+    boxes = sum(int((picture.classes == ObjectClass.PERSON).sum()) for picture, _ in found)
+    hits, claimed = int(right[scores >= score].sum()), int((scores >= score).sum())
+    return Operating(score, hits / claimed if claimed else 1.0, hits / max(1, boxes))
+
+
+def claims(
+    found: Sequence[tuple[Labelled, Detections]], kinds: Sequence[ObjectClass], overlap: float
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Score of every detection of these classes, taken as one, and whether it is right: (N,) float32, (N,) bool."""
+    scores, right = [np.empty(0, np.float32)], [np.empty(0, np.bool_)]
     for picture, detections in found:
-        wanted = np.flatnonzero((detections.classes == ObjectClass.PERSON) & (detections.scores >= score))
+        wanted = np.flatnonzero(np.isin(detections.classes, kinds))
         order = wanted[np.argsort(-detections.scores[wanted], kind="stable")]
-        there = picture.boxes[picture.classes == ObjectClass.PERSON]
-        hits += int((_match(iou(detections.boxes[order], there), overlap) >= 0).sum())
-        claims += len(order)
-        boxes += len(there)
-    return Operating(score, hits / claims if claims else 1.0, hits / max(1, boxes))
+        there = picture.boxes[np.isin(picture.classes, kinds)]
+        scores.append(detections.scores[order])
+        right.append(_match(iou(detections.boxes[order], there), overlap) >= 0)
+    return np.concatenate(scores), np.concatenate(right)
 
 
 def iou(a: FloatArray, b: FloatArray) -> FloatArray:

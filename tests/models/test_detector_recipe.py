@@ -13,14 +13,17 @@ pytest.importorskip("onnx", reason="recipes need the extra `train`")
 import torch
 from torch import Tensor, nn
 
+from agent.evaluate.detection import Labelled
+from agent.perception.scene import Detections, ObjectClass
 from models.train import checkpoint
 from models.train.detector import __main__ as recipe
+from models.train.detector.calibrate import _fit
 from models.train.detector.labels import Picture, drawn
 from models.train.detector.labels import _merge as merge
 from models.train.detector.loss import Targets, assign, cells, decode, loss
 from models.train.detector.network import CLASSES, Detector
 from models.train.detector.pictures import Augmented, Plan, _place
-from models.train.detector.release import Answer, release
+from models.train.detector.release import Answer, _write
 from models.train.export import ExportError, _compare
 
 PERSON, CAR = CLASSES.index("person"), CLASSES.index("car")
@@ -257,9 +260,26 @@ def test_the_network_keeps_within_its_limits() -> None:
 
 def test_the_released_files_answer_as_the_network_does(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = Detector().eval()
-    release(network, tmp_path)
-    assert (tmp_path / "vigie-detector-fp16.onnx").stat().st_size < (tmp_path / "vigie-detector.onnx").stat().st_size
-    other = Answer(Detector().eval()).eval()
+    plain = torch.ones(len(CLASSES)), torch.zeros(len(CLASSES))
+    single, half = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    _write(Answer(Detector().eval(), *plain), single, half)
+    assert half.stat().st_size < single.stat().st_size
+    other = Answer(Detector().eval(), *plain).eval()
     with pytest.raises(ExportError, match="differs from torch"):
-        _compare(other, torch.rand(1, 3, 416, 416) * 255, tmp_path / "vigie-detector.onnx", 1e-3)
+        _compare(other, torch.rand(1, 3, 416, 416) * 255, single, 1e-3)
+
+
+def test_calibrated_scores_tell_how_often_they_are_right() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.uniform(0.05, 0.95, 4000).astype(np.float32)
+    right = rng.random(4000) < 1 / (1 + np.exp(-(2 * np.log(scores / (1 - scores)) + 1)))
+    box = np.array([[0, 0, 10, 10]], np.float32)
+    person = np.zeros(1, np.uint8)
+    image = np.empty((0, 0, 3), np.uint8)
+    pairs = [
+        (Labelled(image, box if hit else box + 50, person), Detections(box, score[None], person))
+        for score, hit in zip(scores, right, strict=True)
+    ]
+    factor, summand = _fit(pairs, (ObjectClass.PERSON,))
+    assert float(factor) == pytest.approx(2, abs=0.2)
+    assert float(summand) == pytest.approx(1, abs=0.2)

@@ -106,7 +106,7 @@ def main(
     if smoke and not losses[-1] < losses[0]:
         _console.print("the loss did not fall")
         raise typer.Exit(1)
-    release(network, out)
+    release(network, out, data)
 
 
 def read(paths: list[Path], cache: Path, threads: int) -> list[Picture]:

@@ -61,7 +61,7 @@ def export(
     _write(network, example, path, input_name, output_names)
     _compare(network, example, path, _TOLERANCE)
     if fp16 is not None:
-        _write(_Half(copy.deepcopy(network)), example, fp16, input_name, output_names)
+        _write(_Half(copy.deepcopy(network)).eval(), example, fp16, input_name, output_names)
         _compare(network, example, fp16, _TOLERANCE_FP16)
 
 

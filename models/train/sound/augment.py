@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.evaluate.sounds import BLOCK, loudness
 from agent.perception.logmel import PATCH, RATE
 
 Samples = NDArray[np.float32]
@@ -13,13 +14,6 @@ Samples = NDArray[np.float32]
 LEAD = RATE // 2
 _FFT = 32_768
 _FREQUENCIES = np.fft.rfftfreq(_FFT, 1 / RATE)
-_BLOCK = RATE // 50
-
-
-def loudness(samples: Samples) -> Samples:
-    """Power of each 20 ms, (B,) float32."""
-    whole = np.pad(samples, (0, -len(samples) % _BLOCK)).reshape(-1, _BLOCK)
-    return np.asarray(np.square(whole).mean(axis=1))
 
 
 def cut(samples: Samples, random: np.random.Generator, within_db: float) -> Samples:
@@ -31,7 +25,7 @@ def cut(samples: Samples, random: np.random.Generator, within_db: float) -> Samp
         within_db: How much fainter than the loudest 20 ms the moment may be.
     """
     power = loudness(samples)
-    moment = _BLOCK * random.choice(np.flatnonzero(power >= power.max() * 10 ** (-within_db / 10)))
+    moment = BLOCK * random.choice(np.flatnonzero(power >= power.max() * 10 ** (-within_db / 10)))
     first = int(moment - random.uniform(0.05, 0.9) * PATCH) - LEAD
     piece = np.zeros(LEAD + PATCH, np.float32)
     begin, end = max(first, 0), min(first + len(piece), len(samples))
@@ -48,7 +42,7 @@ def faster(piece: Samples, random: np.random.Generator) -> Samples:
 def room(random: np.random.Generator) -> NDArray[np.complex64]:
     """Transfer function of a yard or street: the direct sound, then noise that dies away exponentially.
 
-    Polack's model (1988): reverberation of 0.1 to 1.2 s (−60 dB), cut after half a second, 0 to 15 dB below the direct sound.
+    Polack's model (1988): 60 dB in 0.1 to 1.2 s, cut after half a second, 0 to 15 dB below the direct sound.
     """
     length = RATE // 2
     decay = 10 ** (-3 * np.arange(length) / RATE / random.uniform(0.1, 1.2))
@@ -78,7 +72,7 @@ def mix(event: Samples, other: Samples | None, random: np.random.Generator) -> t
         random: Decides everything.
 
     Returns:
-        The patch, (`PATCH`,) float32 with its peak at 0.7, and how much louder than the other sound the event is, in dB.
+        The patch, (`PATCH`,) float32 with its peak near 0.7, and how much louder than the other sound the event is, dB.
     """
     if random.random() < 0.3:
         event = faster(event, random)

@@ -13,18 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
+import onnx
 from numpy.typing import NDArray
 
-from agent.evaluate.sounds import Sound, folds, samples, targets
+from agent.evaluate.sounds import UNKNOWN, Sound, folds, patch_labels, samples, targets
+from agent.evaluate.yamnet import Yamnet
 from agent.perception.logmel import PATCH, logmel
 from agent.perception.tag import CLASSES, patches
-from models.train.sound.augment import cut, loudness, mix
+from models.train.sound.augment import cut, mix
 
-#: Label of a class that may be in a patch or not: in its recording it is, but the patch is faint.
-UNKNOWN = -1
-#: A patch this much fainter than the loudest of its recording may be without the event.
-_FAINT_DB = 20
 #: Patches a file: a stop loses no more than one file's work.
 _CHUNK = 1000
 #: How often an event, a hard negative and any other background sound comes first in a mixture.
@@ -57,20 +54,6 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.sound)
-
-
-class Teacher:
-    """YAMNet on one core."""
-
-    def __init__(self, path: Path) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def embed(self, sounds: NDArray[np.float32]) -> NDArray[np.float16]:
-        """(N, `PATCH`) float32 to (N, 1024) float16; one by one, which suits a small cache best."""
-        answers = [self._session.run(["embedding"], {"waveform": sound[None]})[0] for sound in sounds]
-        return np.concatenate(answers).astype(np.float16)
 
 
 class Shelf:
@@ -107,7 +90,7 @@ def build(data: Path, sounds: Sequence[Sound], mixtures: int, cache: Path, track
         track: Shows progress.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    teacher = Teacher(data / "models" / "yamnet_rebuilt.onnx")
+    yamnet = Yamnet(data / "models")
     heard: dict[int, NDArray[np.float32]] = {}
 
     def hear(index: int) -> NDArray[np.float32]:
@@ -115,13 +98,20 @@ def build(data: Path, sounds: Sequence[Sound], mixtures: int, cache: Path, track
             heard[index] = samples(data / "audio" / sounds[index].file)
         return heard[index]
 
-    parts = []
-    for first in track(range(0, len(sounds), _CHUNK), "recordings"):
+    def recorded(first: int) -> Corpus:
         members = range(first, min(first + _CHUNK, len(sounds)))
-        parts.append(_kept(cache / f"recorded-{first}.npz", lambda members=members: _recorded(sounds, members, hear, teacher)))
+        return _kept(cache / f"recorded-{first}.npz", lambda: _recorded(sounds, members, hear, yamnet))
+
+    def mixed(number: int) -> Corpus:
+        return _kept(cache / f"mixed-{number}.npz", lambda: _mixtures(sounds, shelves, number, hear, yamnet))
+
     shelves = _shelves(sounds)
-    for number in track(range(-(-mixtures // _CHUNK)), "mixtures"):
-        parts.append(_kept(cache / f"mixed-{number}.npz", lambda number=number: _mixtures(sounds, shelves, number, hear, teacher)))
+    parts = [recorded(first) for first in track(range(0, len(sounds), _CHUNK), "recordings")]
+    parts += [mixed(number) for number in track(range(-(-mixtures // _CHUNK)), "mixtures")]
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Corpus]) -> Corpus:
     return Corpus(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Corpus)))
 
 
@@ -135,19 +125,18 @@ def _kept(path: Path, make: Callable[[], Corpus]) -> Corpus:
         return Corpus(**content)
 
 
-def _recorded(sounds: Sequence[Sound], members: Iterable[int], hear: Callable[[int], Any], teacher: Teacher) -> Corpus:
-    parts = []
-    truth = targets(sounds).astype(np.int8)
+def _recorded(sounds: Sequence[Sound], members: Iterable[int], hear: Callable[[int], Any], yamnet: Yamnet) -> Corpus:
+    parts = list[Corpus]()
     for index in members:
         pieces = patches(hear(index))
-        loudest = np.array([loudness(piece).max() for piece in pieces])
-        labels = np.repeat(truth[index, None], len(pieces), axis=0)
-        labels[loudest < loudest.max() * 10 ** (-_FAINT_DB / 10)] *= UNKNOWN
+        labels = patch_labels(sounds[index], pieces)
         here = np.full(len(pieces), index, np.int32)
-        parts.append(
-            Corpus(_bands(pieces), teacher.embed(pieces), labels, here, np.zeros(len(pieces), np.bool_))
-        )
-    return Corpus(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Corpus)))
+        parts.append(Corpus(_bands(pieces), _taught(yamnet, pieces), labels, here, np.zeros(len(pieces), np.bool_)))
+    return _joined(parts)
+
+
+def _taught(yamnet: Yamnet, pieces: NDArray[np.float32]) -> NDArray[np.float16]:
+    return yamnet.hear(pieces)[1].astype(np.float16)
 
 
 def _bands(pieces: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -171,7 +160,7 @@ def _mixtures(
     shelves: Sequence[tuple[Shelf, Shelf]],
     number: int,
     hear: Callable[[int], Any],
-    teacher: Teacher,
+    yamnet: Yamnet,
 ) -> Corpus:
     random = np.random.default_rng(number)
     truth = targets(sounds).astype(np.int8)
@@ -191,4 +180,11 @@ def _mixtures(
             # What is well below the first sound may be heard or not.
             labels[place][(truth[second] == 1) & (labels[place] == 0)] = 1 if louder < 5 else UNKNOWN
         firsts[place] = first
-    return Corpus(_bands(pieces), teacher.embed(pieces), labels, firsts, np.ones(_CHUNK, np.bool_))
+    return Corpus(_bands(pieces), _taught(yamnet, pieces), labels, firsts, np.ones(_CHUNK, np.bool_))
+
+
+def yamnet_scores(data: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights, (521, 1024), and bias, (521,), with which YAMNet reads its own embedding."""
+    model = onnx.load(data / "models" / "yamnet_rebuilt.onnx")
+    parts = {part.name: onnx.numpy_helper.to_array(part) for part in model.graph.initializer}
+    return parts["fc.weight"], parts["fc.bias"]

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from agent.perception.logmel import FLOOR
 from models.train import checkpoint
-from models.train.sound.corpus import Corpus
-from models.train.sound.network import Tagger
+from models.train.sound.corpus import UNKNOWN, Corpus
+from models.train.sound.network import Pupil
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,24 @@ class Lesson:
     batch: int = 64
     decay: float = 0.02
     warm_up: int = 100
-    keep: int = 500
+    keep: int = 200
 
 
-#: What a batch's patches cost: indices of the corpus, their log-mel as augmented.
-Cost = Callable[[NDArray[np.intp], Tensor], Tensor]
+#: What a batch's patches cost, and their features: given indices of the corpus, and their log-mel as augmented.
+Cost = Callable[[NDArray[np.intp], Tensor], tuple[Tensor, Tensor]]
+#: How much a label counts beside the expert's opinion; a recording with a shot is not all shot.
+_TRUST = 0.7
+#: How much the first lesson counts in the second.
+_MEMORY = 0.3
+#: How much YAMNet's names count beside its embedding: a cross entropy over 521 of them is some tens of times larger.
+_NAMES_SHARE = 0.1
+#: Share of the features that the reader of classes must do without.
+_DROPPED = 0.2
 
 
 def teach(
     lesson: Lesson,
-    network: Tagger,
+    network: Pupil,
     corpus: Corpus,
     likely: NDArray[np.float64],
     cost: Cost,
@@ -93,7 +101,7 @@ def teach(
         seen = torch.from_numpy(vary(corpus.logmel[chosen].astype(np.float32), corpus.mixed[chosen], random))
         for group in optimiser.param_groups:
             group["lr"] = lesson.rate * _part(lesson, step)
-        wrong = cost(chosen, seen[:, None].to(device))
+        wrong, _ = cost(chosen, seen[:, None].to(device))
         optimiser.zero_grad()
         wrong.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -105,19 +113,15 @@ def teach(
             recent.clear()
             show(step + 1, losses[-1])
             weights = {"network": network.state_dict(), "average": average.state_dict()}
-            checkpoint.save(
-                state_file,
-                weights | {"lesson": asdict(lesson), "done": step + 1, "losses": losses, "optimiser": optimiser.state_dict()},
-            )
+            state = {"lesson": asdict(lesson), "done": step + 1, "losses": losses}
+            checkpoint.save(state_file, state | weights | {"optimiser": optimiser.state_dict()})
     network.load_state_dict(average.state_dict())
     network.eval()
     return losses
 
 
-def vary(
-    patches: NDArray[np.float32], mixed: NDArray[np.bool_], random: np.random.Generator
-) -> NDArray[np.float32]:
-    """Log-mel of the same sounds at another level, with some bands and moments missing (SpecAugment, Park et al., 2019).
+def vary(patches: NDArray[np.float32], mixed: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.float32]:
+    """Log-mel of the same sounds at another level, with some bands and moments missing (SpecAugment; Park, 2019).
 
     Args:
         patches: (N, 96, 64) float32; changed in place.
@@ -140,28 +144,50 @@ def vary(
     return patches
 
 
-def distillation(network: Tagger, corpus: Corpus, scores: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Cost:
-    """How far the embedding is from YAMNet's, and what YAMNet would then name otherwise than it did.
+def distillation(pupil: Pupil, corpus: Corpus, scores: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Cost:
+    """How far the embedding is from YAMNet's, and the names from those that YAMNet reads from its own.
 
     Args:
-        network: The pupil.
+        pupil: The network.
         corpus: The patches with the teacher's embedding.
         scores: Weights, (521, 1024), and bias, (521,), with which YAMNet reads its own embedding.
     """
-    device = next(network.parameters()).device
-    weight, bias = (torch.from_numpy(part).to(device) for part in scores)
-    spread = float(corpus.embedding[::16].astype(np.float32).var(axis=0).mean())
+    device = pupil.embed.weight.device
+    weight, bias = (torch.tensor(part, device=device) for part in scores)
+    spread = float(np.sqrt(corpus.embedding[::16].astype(np.float32)).var(axis=0).mean())
 
-    def cost(chosen: NDArray[np.intp], seen: Tensor) -> Tensor:
+    def cost(chosen: NDArray[np.intp], seen: Tensor) -> tuple[Tensor, Tensor]:
         wanted = torch.from_numpy(corpus.embedding[chosen].astype(np.float32)).to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            found = network.embedding(seen)
-        found = found.float()
-        names = functional.linear(wanted, weight, bias).sigmoid()
-        heard = functional.linear(found, weight, bias)
-        distance = functional.mse_loss(found, wanted) / spread
-        confusion = functional.binary_cross_entropy_with_logits(heard, names, reduction="sum") / len(chosen)
-        return distance + 0.2 * confusion
+            features = pupil.tagger.features(seen)
+            found, names = pupil.embed(features).float(), pupil.name(features).float()
+        distance = functional.mse_loss(found, wanted.sqrt()) / spread
+        told = functional.linear(wanted, weight, bias).sigmoid()
+        confusion = functional.binary_cross_entropy_with_logits(names, told, reduction="sum") / len(chosen)
+        return distance + _NAMES_SHARE * confusion, features
+
+    return cost
+
+
+def naming(pupil: Pupil, corpus: Corpus, expert: NDArray[np.float32], hearing: Cost) -> Cost:
+    """How far the classes are from the labels, and where these are unknown or too sure, from an expert's opinion.
+
+    Args:
+        pupil: The network.
+        corpus: The patches with their labels.
+        expert: How likely each class is to one who reads YAMNet's embedding, (N, 7).
+        hearing: The first lesson, so that it is not forgotten.
+    """
+    device = pupil.embed.weight.device
+
+    def cost(chosen: NDArray[np.intp], seen: Tensor) -> tuple[Tensor, Tensor]:
+        labels = corpus.labels[chosen]
+        opinion = np.where(labels == UNKNOWN, expert[chosen], _TRUST * labels + (1 - _TRUST) * expert[chosen])
+        wanted = torch.from_numpy(opinion.astype(np.float32)).to(device)
+        forgotten, features = hearing(chosen, seen)
+        logits = pupil.tagger.classify(functional.dropout(features.float(), _DROPPED))
+        wrong = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / len(chosen)
+        return wrong + _MEMORY * forgotten, features
 
     return cost
 

@@ -1,0 +1,179 @@
+"""Train the sound tagger: `python -m models.train.sound`.
+
+Five networks a variant: one for each fold, which learns nothing of it and is only tested (`vigie eval sound --folds`),
+and one of everything, which is shipped. Stop it at any time; the same command goes on after the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from agent.evaluate.sounds import FOLDS, Sound, balanced, folds, read_manifest
+from agent.evaluate.yamnet import fit
+from agent.perception.logmel import BANDS, FRAMES
+from agent.perception.tag import CLASSES
+from models.train.export import export
+from models.train.sound.corpus import Corpus, build, yamnet_scores
+from models.train.sound.learn import Cost, Lesson, distillation, naming, teach
+from models.train.sound.network import Pupil, Tagger
+
+_console = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One network to be made.
+
+    Attributes:
+        name: Of its files.
+        uses: What it may learn from.
+        hearing: Its first lesson; each variant goes on with what the one before it has heard.
+    """
+
+    name: str
+    uses: tuple[str, ...]
+    hearing: Lesson
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that decides what comes out.
+
+    Attributes:
+        mixtures: Patches made by mixing.
+        variants: The networks.
+        naming: The second lesson.
+    """
+
+    mixtures: int
+    variants: tuple[Variant, ...]
+    naming: Lesson
+
+
+RECIPE = Recipe(
+    38_000,
+    (
+        Variant("vigie-sound", ("ship",), Lesson(3000, 2e-3)),
+        Variant("vigie-sound-nc", ("ship", "noncommercial"), Lesson(1000, 1e-3, seed=2)),
+    ),
+    Lesson(400, 1e-3, seed=3),
+)
+SMOKE = Recipe(
+    1000,
+    (Variant("vigie-sound", ("ship",), Lesson(60, 2e-3, warm_up=10, keep=10)),),
+    Lesson(30, 5e-4, seed=3, warm_up=5, keep=10),
+)
+
+
+def main(
+    data: Annotated[Path, typer.Option(envvar="VIGIE_DATA", help="Shared data.")] = Path("../shared/data"),
+    scratch: Annotated[Path, typer.Option(help="Checkpoints and caches.")] = Path(".cache/train/sound"),
+    out: Annotated[Path, typer.Option(help="Folder of the finished ONNX files.")] = Path("models"),
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A few sounds and steps: shows that the loss falls.")] = False,
+) -> None:
+    """Make the sound tagger from the shared recordings."""
+    torch.set_num_threads(threads)
+    sounds = read_manifest(data / "audio" / "manifest.csv")
+    recipe = RECIPE
+    if smoke:
+        recipe, sounds, scratch, out = SMOKE, sounds[::12], scratch / "smoke", scratch / "smoke"
+    corpus = build(data, sounds, recipe.mixtures, scratch / "corpus", _track)
+    course = Course(recipe, sounds, corpus, yamnet_scores(data), scratch)
+    for fold in () if smoke else range(FOLDS):
+        for name, network, _ in course.attend(fold):
+            release(network, scratch / "folds" / f"{name}-{fold}.onnx")
+    for name, network, losses in course.attend(None):
+        release(network, out / f"{name}.onnx", out / f"{name}-fp16.onnx")
+        _console.print(f"{name}: loss {', then '.join(f'{lesson[0]:.3f} to {lesson[-1]:.3f}' for lesson in losses)}")
+        if not all(lesson[-1] < lesson[0] for lesson in losses):
+            _console.print("the loss did not fall")
+            raise typer.Exit(1)
+
+
+class Course:
+    """The lessons of a recipe on one corpus."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        sounds: Sequence[Sound],
+        corpus: Corpus,
+        scores: tuple[NDArray[np.float32], NDArray[np.float32]],
+        scratch: Path,
+    ) -> None:
+        self._recipe, self._corpus, self._scores, self._scratch = recipe, corpus, scores, scratch
+        self._sounds = sounds
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._fold = folds(sounds)[corpus.sound]
+        self._use = np.array([sound.use for sound in sounds])[corpus.sound]
+
+    def attend(self, fold: int | None) -> Iterable[tuple[str, Tagger, list[list[float]]]]:
+        """Each variant without one fold, or of all: its name, its network on the processor, its losses by lesson."""
+        place = self._scratch / ("all" if fold is None else f"fold-{fold}")
+        torch.manual_seed(1)
+        pupil = Pupil(len(CLASSES)).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for variant in self._recipe.variants:
+            learnt = np.isin(self._use, variant.uses) & (self._fold != fold)
+            cost = distillation(pupil, self._corpus, self._scores)
+            heard = self._teach(
+                variant.hearing, pupil, learnt / learnt.sum(), cost, place / f"{variant.name}-hearing.pt"
+            )
+            graduate = copy.deepcopy(pupil)
+            named = self._name(graduate, learnt, place / f"{variant.name}-naming.pt")
+            yield variant.name, graduate.tagger.cpu(), [heard, named]
+
+    def _name(self, pupil: Pupil, learnt: NDArray[np.bool_], state_file: Path) -> list[float]:
+        likely = self._likely(learnt)
+        places = np.flatnonzero(learnt)
+        expert = fit(self._corpus.embedding[places], self._corpus.labels[places], likely[places])
+        opinion = expert.read(self._corpus.embedding.astype(np.float32))
+        cost = naming(pupil, self._corpus, opinion, distillation(pupil, self._corpus, self._scores))
+        return self._teach(self._recipe.naming, pupil, likely, cost, state_file)
+
+    def _likely(self, learnt: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """How likely each patch is drawn for naming: mixtures and recordings half and half."""
+        likely = (learnt & self._corpus.mixed) / (2 * (learnt & self._corpus.mixed).sum())
+        recorded = learnt & ~self._corpus.mixed
+        likely[recorded] = balanced(self._sounds, self._corpus.sound[recorded]) / 2
+        return np.asarray(likely)
+
+    def _teach(
+        self, lesson: Lesson, pupil: Pupil, likely: NDArray[np.float64], cost: Cost, state_file: Path
+    ) -> list[float]:
+        def show(step: int, loss: float) -> None:
+            _console.print(
+                f"{state_file.parent.name} {state_file.stem}: step {step} of {lesson.steps}, loss {loss:.3f}"
+            )
+
+        return teach(lesson, pupil, self._corpus, likely, cost, state_file, show)
+
+
+def release(network: Tagger, path: Path, fp16: Path | None = None) -> None:
+    """Write a network as ONNX.
+
+    Raises:
+        ExportError: onnxruntime does not answer as torch does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    example = torch.randn(1, 1, FRAMES, BANDS, generator=torch.Generator().manual_seed(0)) * 2 - 2
+    export(network.eval(), example, path, input_name="logmel", output_names=["logits"], fp16=fp16)
+
+
+def _track(items: Sequence[Any], what: str) -> Iterable[Any]:
+    return track(items, what, console=_console)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -219,11 +219,12 @@ class MicrophoneState(enum.IntEnum):
 
 
 class DetectorState(enum.IntEnum):
-    """Which detector serves: a model, or moving blobs because no model was found."""
+    """Which detector serves: a model, moving blobs because no model was found, or a model without the accelerator."""
 
     NONE = 0
     MODEL = 1
     MOTION = 2
+    UNACCELERATED = 3
 
 
 class RateClass(enum.IntEnum):

@@ -157,7 +157,7 @@ class JetsonInferenceSettings(_Table):
 class InferenceSettings(_Table):
     """Model and backend."""
 
-    backend: Literal["auto", "onnxruntime", "jetson-inference"] = Field(
+    backend: Literal["auto", "tensorrt", "onnxruntime", "jetson-inference"] = Field(
         "auto", description="Inference backend; `auto` takes the first whose self-check passes."
     )
     detector: str = Field(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agent.cli.common import AsJson, ConfigFile, fail, loaded
+from agent.inference.backend import ENGINES
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -18,6 +21,14 @@ if TYPE_CHECKING:
     from agent.store import FileState
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch and verify the networks that the agent may load.")
+
+
+class Precision(str, Enum):
+    """Of an engine's weights and arithmetic."""
+
+    FP16 = "fp16"
+    FP32 = "fp32"
+
 
 _COLOURS = {"absent": "dim", "refused": "bold red", "verified": "green"}
 
@@ -132,6 +143,61 @@ def pull(
         for one in pulled:
             origin = f"from {one['source']}" if one["source"] else "was there already"
             typer.echo(f"{one['name']}: {one['path']}: verified, {origin}; licence {one['licence']}")
+    if problems:
+        fail("\n".join(problems), 3)
+
+
+@app.command()
+def build(
+    names: Annotated[list[str] | None, typer.Argument(help="Names of networks.  [default: all that are here]")] = None,
+    precision: Annotated[Precision, typer.Option(help="Of weights and arithmetic.")] = Precision.FP16,
+    workspace_mib: Annotated[int, typer.Option(min=64, help="Most memory to try a layer with, MiB.")] = 512,
+    folder: Annotated[Path, typer.Option(help="Where engines are kept.")] = ENGINES,
+    again: Annotated[bool, typer.Option("--again", help="Also build what is there already.")] = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build TensorRT engines for this device, one at a time; each takes minutes. Stop the agent: memory is scarce.
+
+    An engine serves the TensorRT version, GPU and L4T alone that built it. Exit code 3 if one could not be built.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from agent.inference.backend import InferenceError
+    from agent.inference.engines import EngineCache, construct, target
+
+    registry = _registry(config)
+    models = _named(registry, names) if names else [model for model in registry.models if registry.path(model)]
+    cache = EngineCache(folder)
+    built: list[dict[str, str]] = []
+    problems = []
+    try:
+        here = target()
+        with cache.locked(), Progress(console=Console(stderr=True), transient=True) as progress:
+            for model in models:
+                task = progress.add_task(model.name, total=None)
+
+                def told(phase: str, done: int, steps: int, task: TaskID = task, name: str = model.name) -> None:
+                    progress.update(task, description=f"{name}: {phase}", completed=done, total=steps)
+
+                try:
+                    path, is_new = construct(
+                        cache, registry, model, here, precision.value, workspace_mib << 20, told, again=again
+                    )
+                except InferenceError as error:
+                    problems.append(f"{model.name}: {error}")
+                    continue
+                finally:
+                    progress.remove_task(task)
+                built.append({"name": model.name, "path": str(path), "state": "built" if is_new else "was there"})
+    except InferenceError as error:
+        fail(str(error), 3)
+    if as_json:
+        typer.echo(json.dumps({"target": asdict(here), "engines": built}, indent=2))
+    else:
+        for one in built:
+            typer.echo(f"{one['name']}: {one['path']}: {one['state']}")
     if problems:
         fail("\n".join(problems), 3)
 

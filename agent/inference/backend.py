@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,15 +57,26 @@ class Backend(Protocol):
 Opener = Callable[[bytes, int], Backend]
 
 
+# Each runtime is imported when it is wanted: a device does not pay for those that it does not use.
+def _tensorrt(engines: Path, model: bytes, _threads: int) -> Backend:
+    from agent.inference.engines import EngineCache
+
+    engine = EngineCache(engines).find(model)
+    from agent.inference.tensorrt import TensorrtBackend
+
+    return TensorrtBackend(engine)
+
+
 def _onnxruntime(model: bytes, threads: int) -> Backend:
-    # Imported here: a device that runs motion blobs or another runtime does not pay for this one.
     from agent.inference.onnx import OnnxBackend
 
     return OnnxBackend(model, threads)
 
 
+#: Where `vigie models build` puts TensorRT engines, and where sense finds them.
+ENGINES = Path("/var/cache/vigie/engines")
 #: All backends, best first.
-OPENERS: Mapping[str, Opener] = {"onnxruntime": _onnxruntime}
+OPENERS: Mapping[str, Opener] = {"tensorrt": partial(_tensorrt, ENGINES), "onnxruntime": _onnxruntime}
 
 
 def check(backend: Backend) -> None:

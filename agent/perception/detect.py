@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from agent.capture.frame import Frame
 from agent.contract import NO_CAMERA, DetectorState
+from agent.device.l4t import l4t
 from agent.inference.backend import Backend, InferenceError, select
 from agent.inference.registry import DetectorModel, PictureInput, Registry
 from agent.perception.motion import MotionDetector
@@ -291,17 +292,17 @@ def open_detector(settings: InferenceSettings) -> tuple[Detector, DetectorState,
     if settings.detector == "motion":
         return MotionDetector(), DetectorState.MOTION, ["moving blobs serve, as the settings say"]
     reasons: list[str] = []
-    detector: Detector | None = None
+    found: tuple[Detector, DetectorState] | None = None
     if settings.backend == "jetson-inference" or settings.backend == settings.detector == "auto":
-        detector = _open_detectnet(settings, reasons)
-    if detector is None and settings.backend != "jetson-inference":
-        detector = _open_model(settings, reasons)
-    if detector is None:
+        found = _open_detectnet(settings, reasons)
+    if found is None and settings.backend != "jetson-inference":
+        found = _open_model(settings, reasons)
+    if found is None:
         return MotionDetector(), DetectorState.MOTION, [*reasons, "no model serves: moving blobs stand in"]
-    return detector, DetectorState.MODEL, reasons
+    return *found, reasons
 
 
-def _open_detectnet(settings: InferenceSettings, reasons: list[str]) -> Detector | None:
+def _open_detectnet(settings: InferenceSettings, reasons: list[str]) -> tuple[Detector, DetectorState] | None:
     """A detectNet of jetson-inference, where a network is named for it; else None, with the reason added."""
     if settings.jetson.network is None:
         return None
@@ -309,13 +310,14 @@ def _open_detectnet(settings: InferenceSettings, reasons: list[str]) -> Detector
     from agent.perception.detectnet import DetectNetDetector
 
     try:
-        return DetectNetDetector(DetectNet(settings.jetson.network, settings.jetson.labels, settings.score))
+        network = DetectNet(settings.jetson.network, settings.jetson.labels, settings.score)
+        return DetectNetDetector(network), DetectorState.MODEL
     except InferenceError as error:
         reasons.append(f"jetson-inference: {error}")
         return None
 
 
-def _open_model(settings: InferenceSettings, reasons: list[str]) -> Detector | None:
+def _open_model(settings: InferenceSettings, reasons: list[str]) -> tuple[Detector, DetectorState] | None:
     """The wanted network of the registry, or with `auto` the first that works; else None, with the reasons added."""
     try:
         registry = Registry(settings.models)
@@ -332,7 +334,8 @@ def _open_model(settings: InferenceSettings, reasons: list[str]) -> Detector | N
             reasons.append(f"model {model.name}: {error}")
             continue
         reasons += [f"model {model.name}: {reason}" for reason in refused]
-        return detector
+        # A Jetson whose network runs on the processor does what it should, but not as fast as it should.
+        return detector, DetectorState.UNACCELERATED if refused and l4t() else DetectorState.MODEL
     return None
 
 

@@ -307,7 +307,7 @@ class Relay:
                 reasons.append("camera")
             if health.microphone in {MicrophoneState.LOST, MicrophoneState.SILENT, MicrophoneState.CONNECTING}:
                 reasons.append("microphone")
-            if health.detector is DetectorState.MOTION:
+            if health.detector in {DetectorState.MOTION, DetectorState.UNACCELERATED}:
                 reasons.append("detector")
         if self._disk_full:
             reasons.append("disk")

@@ -143,7 +143,7 @@ def judge(sounds: Sequence[Sound], heard: Sequence[NDArray[np.float32]]) -> Figu
         )
         for k, name in enumerate(CLASSES)
     }
-    mean = _estimate(precision[counted].mean(), [sample[0][counted].mean() for sample in drawn])
+    mean = _estimate(_mean(precision[counted]), [_mean(sample[0][counted]) for sample in drawn])
     return Figures(classes, mean, hours)
 
 
@@ -250,6 +250,10 @@ def _thresholds(alarms: NDArray[np.float32], hours: float) -> Floats:
         if len(alarms) > allowed
         else np.zeros(alarms.shape[1])
     )
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _estimate(value: float, drawn: Sequence[float]) -> Estimate:

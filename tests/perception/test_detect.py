@@ -267,7 +267,8 @@ def crowd(data: Path) -> Picture:
 def test_yolox_nano_finds_the_people_of_a_real_picture(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIGIE_DATA", str(data))
     detector, state, reasons = open_detector(InferenceSettings(score=0.6))
-    assert (state, reasons) == (DetectorState.MODEL, [])
+    assert state is DetectorState.MODEL
+    assert all("TensorRT is not installed" in reason for reason in reasons)
     assert selftest(detector)
     (found,) = detector.detect([(0, frame(crowd(data)))])
     truth = np.loadtxt(data / "mot/PETS09-S2L1/gt.txt", delimiter=",")

@@ -75,20 +75,50 @@ class Pooled(nn.Module):
         return out
 
 
-class Head(nn.Module):
-    """Class logits and a box for each cell, from one pyramid level; the same weights serve all levels."""
+class Shared(nn.Module):
+    """A convolution that all pyramid levels share, with a normalisation of its own for each; ReLU."""
 
-    def __init__(self, width: int, classes: int) -> None:
+    def __init__(self, width: int, size: int, groups: int, levels: int) -> None:
         super().__init__()
-        self.classes = nn.Sequential(conv(width, width, 5, groups=width), conv(width, width, 1))
-        self.boxes = nn.Sequential(conv(width, width, 5, groups=width), conv(width, width, 1))
-        self.to_classes = nn.Conv2d(width, classes, 1)
-        self.to_boxes = nn.Conv2d(width, 4, 1)
-        nn.init.constant_(self.to_classes.bias, torch.logit(torch.tensor(_PRIOR)).item())  # type: ignore[arg-type]
+        self.conv = nn.Conv2d(width, width, size, padding=size // 2, groups=groups, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width, eps=1e-3, momentum=0.03) for _ in range(levels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """(N, width, H, W) to the same."""
+        return functional.relu(self.norms[level](self.conv(x)), inplace=True)
+
+
+class Branch(nn.Module):
+    """Two shared convolutions, one over places and one over channels, and an answer for each cell."""
+
+    def __init__(self, width: int, made: int, levels: int) -> None:
+        super().__init__()
+        self.places = Shared(width, 5, width, levels)
+        self.channels = Shared(width, 1, 1, levels)
+        self.answer = nn.Conv2d(width, made, 1)
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """(N, width, H, W) to (N, made, H, W)."""
+        out: Tensor = self.answer(self.channels(self.places(x, level), level))
+        return out
+
+
+class Head(nn.Module):
+    """A box and class logits for each cell of each pyramid level.
+
+    The levels share their convolutions, but not their normalisation: what is usual differs between them (RTMDet, Lyu et
+    al., 2022, arXiv:2212.07784, section 3.3).
+    """
+
+    def __init__(self, width: int, classes: int, levels: int) -> None:
+        super().__init__()
+        self.boxes = Branch(width, 4, levels)
+        self.classes = Branch(width, classes, levels)
+        nn.init.constant_(self.classes.answer.bias, torch.logit(torch.tensor(_PRIOR)).item())  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
         """(N, width, H, W) to (N, H x W, 4 + classes)."""
-        both = torch.cat([self.to_boxes(self.boxes(x)), self.to_classes(self.classes(x))], 1)
+        both = torch.cat([self.boxes(x, level), self.classes(x, level)], 1)
         return both.flatten(2).transpose(1, 2)
 
 
@@ -109,7 +139,7 @@ class Detector(nn.Module):
         self.down = nn.ModuleList(Partial(2 * neck, neck, 1) for _ in levels[1:])
         self.shrink = nn.ModuleList(conv(neck, neck, stride=2) for _ in levels[1:])
         self.up = nn.ModuleList(Partial(2 * neck, neck, 1) for _ in levels[1:])
-        self.head = Head(neck, len(CLASSES))
+        self.head = Head(neck, len(CLASSES), len(levels))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Raw predictions.
@@ -132,7 +162,7 @@ class Detector(nn.Module):
         fine = self.down[1](torch.cat([fine, _twice(middle)], 1))
         middle = self.up[0](torch.cat([middle, self.shrink[0](fine)], 1))
         coarse = self.up[1](torch.cat([coarse, self.shrink[1](middle)], 1))
-        return torch.cat([self.head(level) for level in (fine, middle, coarse)], 1)
+        return torch.cat([self.head(x, level) for level, x in enumerate((fine, middle, coarse))], 1)
 
 
 def _twice(x: Tensor) -> Tensor:

@@ -55,7 +55,8 @@ def build(
             least, usual, most = (trt.Dims([size, *item]) for size in key.batches)
             profile.set_shape(tensor.name, least, usual, most)
     config.add_optimization_profile(profile)
-    cache = config.create_timing_cache(timing)
+    # None where TensorRT does not take what was kept, although its types do not say so; it only saves time.
+    cache = config.create_timing_cache(timing) or config.create_timing_cache(b"")
     config.set_timing_cache(cache, ignore_mismatch=False)
     if progress is not None and hasattr(trt, "IProgressMonitor"):
         config.progress_monitor = _monitor(progress)

@@ -107,7 +107,12 @@ class EngineCache:
         """
         here, digest = target(), hashlib.sha256(model).hexdigest()
         half, single = (EngineKey(digest, here, precision) for precision in PRECISIONS)
-        return self.read(single if self.built_from(half) is None and self.built_from(single) else half)
+        try:
+            return self.read(half)
+        except InferenceError:
+            if self.built_from(single) is None:
+                raise
+        return self.read(single)
 
     def write(self, key: EngineKey, engine: bytes, built_from: str) -> Path:
         """Keep an engine; a power cut leaves it whole or absent.

@@ -70,7 +70,7 @@ class TensorrtBackend:
             with self._cuda.active():
                 self._load(engine)
         except InferenceError:
-            self._cuda.close([])
+            self._cuda.close(list(self._buffers.values()))
             raise
         self._closed = False
 

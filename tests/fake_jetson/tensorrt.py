@@ -265,8 +265,10 @@ class IBuilderConfig:
         self.profile = profile.shapes
         return 0
 
-    def create_timing_cache(self, content: bytes) -> SimpleNamespace:
-        return SimpleNamespace(content=content, serialize=lambda: memoryview(content + self.known))
+    def create_timing_cache(self, content: bytes) -> SimpleNamespace | None:
+        if content not in {b"", self.known}:
+            return None
+        return SimpleNamespace(content=content, serialize=lambda: memoryview(self.known))
 
     def set_timing_cache(self, cache: SimpleNamespace, ignore_mismatch: bool) -> bool:
         self.timing = cache.content

@@ -262,3 +262,21 @@ def test_what_was_measured_helps_the_next_build(trt: Any, network: Network, tmp_
     for before in (b"", b"measured"):
         construct(cache, known, known.models[0], target(), "fp16", 1 << 20, lambda *_: None, again=True)
         assert trt.built["timing"] == before
+
+
+def test_damaged_measurements_do_not_stand_in_the_way(trt: Any, network: Network, tmp_path: Path) -> None:
+    known = registry(tmp_path, network("Abs", ("batch", 4)), None)
+    cache = EngineCache(tmp_path / "engines")
+    cache.keep_timing(target(), b"damaged")
+    construct(cache, known, known.models[0], target(), "fp16", 1 << 20, lambda *_: None, again=True)
+    assert cache.timing(target()) == b"measured"
+
+
+def test_an_engine_that_cannot_serve_gives_its_memory_back(
+    trt: Any, driver: Any, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retained, before = driver.retained, len(driver.memory)
+    monkeypatch.setattr(trt.IExecutionContext, "set_tensor_address", lambda _self, name, _address: name == "x")
+    with pytest.raises(InferenceError, match="refuses the memory of y"):
+        backend(network("Abs", (1, 4)))
+    assert (driver.retained, len(driver.memory)) == (retained, before)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from agent.capture.frame import Frame
 from agent.contract import DetectorState
+from agent.device.l4t import L4t
 from agent.inference.backend import Array, InferenceError, TensorSpec, select
 from agent.inference.registry import DetectorModel, PictureInput, Registry
 from agent.perception.detect import Letterbox, ModelDetector, YoloxHead, open_detector, selftest, suppress
@@ -215,6 +216,26 @@ def test_a_misspelt_model_is_answered_with_the_nearest_and_sensing_goes_on(tmp_p
     _, state, reasons = open_detector(settings)
     assert state is DetectorState.MOTION
     assert "did you mean 'yolox-nano'" in reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("board", "refused", "state"),
+    [
+        (L4t(36, "4.3"), ["tensorrt: no engine"], DetectorState.UNACCELERATED),
+        (L4t(36, "4.3"), [], DetectorState.MODEL),
+        (None, ["tensorrt: TensorRT is not installed"], DetectorState.MODEL),
+    ],
+)
+def test_a_jetson_whose_network_runs_on_the_processor_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, board: L4t | None, refused: list[str], state: DetectorState
+) -> None:
+    monkeypatch.setattr(Registry, "find", lambda *_: MODEL)
+    monkeypatch.setattr(Registry, "read", lambda *_: b"")
+    drawn = Drawn([np.zeros((CELLS, 8), np.float32)])
+    monkeypatch.setattr("agent.perception.detect.select", lambda *_: (drawn, refused))
+    monkeypatch.setattr("agent.perception.detect.l4t", lambda: board)
+    _, found, reasons = open_detector(InferenceSettings(models=empty_registry(tmp_path), detector="drawn"))
+    assert (found, reasons) == (state, [f"model drawn: {reason}" for reason in refused])
 
 
 def test_moving_blobs_can_be_asked_for(tmp_path: Path) -> None:

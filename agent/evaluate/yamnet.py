@@ -41,7 +41,11 @@ Floats = NDArray[np.float32]
 
 
 class Yamnet:
-    """YAMNet on one core."""
+    """YAMNet on one core.
+
+    Attributes:
+        meant: For each of `CLASSES`, the numbers of the names that mean it.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Load it.
@@ -61,7 +65,7 @@ class Yamnet:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self._meant = [[names.index(name) for name in _MEANT[label]] for label in CLASSES]
+        self.meant = [[names.index(name) for name in _MEANT[label]] for label in CLASSES]
 
     def hear(self, sounds: Floats) -> tuple[Floats, Floats]:
         """Patches one by one, which suits a small cache best.
@@ -75,7 +79,7 @@ class Yamnet:
         answers = [self._session.run(["scores", "embedding"], {"waveform": sound[None]}) for sound in sounds]
         scores = np.concatenate([answer[0] for answer in answers])
         return (
-            np.stack([scores[:, meant].max(axis=1) for meant in self._meant], axis=1),
+            np.stack([scores[:, meant].max(axis=1) for meant in self.meant], axis=1),
             np.concatenate([answer[1] for answer in answers]),
         )
 

@@ -12,6 +12,7 @@ pytest.importorskip("onnx", reason="recipes need the extra `train`")
 import torch
 
 from agent.evaluate.patches import HEAP, NEITHER, WRITING, Patch
+from models.train import checkpoint
 from models.train.patch import __main__ as recipe
 from models.train.patch.network import SIZE, Checker
 from models.train.patch.patches import Augmented, Plan, _cut, _scribble
@@ -59,16 +60,16 @@ def test_a_stopped_training_ends_where_an_unbroken_one_does(tmp_path: Path, monk
     torch.set_num_threads(1)
     small = replace(recipe.SMOKE, epochs=2, count=8, batch=8)
     whole, losses = recipe.train(small, PATCHES, tmp_path / "whole.pt")
-    saved = recipe.checkpoint.save
+    saved = checkpoint.save
 
     def stop(path: Path, state: dict[str, object]) -> None:
         saved(path, state)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipe.checkpoint, "save", stop)
+    monkeypatch.setattr(checkpoint, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         recipe.train(small, PATCHES, tmp_path / "broken.pt")
-    monkeypatch.setattr(recipe.checkpoint, "save", saved)
+    monkeypatch.setattr(checkpoint, "save", saved)
     again, resumed = recipe.train(small, PATCHES, tmp_path / "broken.pt")
     assert resumed == losses
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))

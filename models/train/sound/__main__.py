@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.progress import track
 
 from agent.evaluate.sounds import FOLDS, Sound, balanced, folds, read_manifest
-from agent.evaluate.yamnet import fit
+from agent.evaluate.yamnet import Yamnet, fit
 from agent.perception.logmel import BANDS, FRAMES
 from agent.perception.tag import CLASSES
 from models.train.export import export
 from models.train.sound.corpus import Corpus, build, yamnet_scores
-from models.train.sound.learn import Cost, Lesson, distillation, naming, teach
+from models.train.sound.learn import Cost, Lesson, begin_naming, distillation, naming, teach
 from models.train.sound.network import Pupil, Tagger
 
 _console = Console(stderr=True)
@@ -67,7 +67,7 @@ RECIPE = Recipe(
         Variant("vigie-sound", ("ship",), Lesson(3000, 2e-3)),
         Variant("vigie-sound-nc", ("ship", "noncommercial"), Lesson(1000, 1e-3, seed=2)),
     ),
-    Lesson(400, 1e-3, seed=3),
+    Lesson(300, 3e-4, seed=3),
 )
 SMOKE = Recipe(
     1000,
@@ -90,7 +90,7 @@ def main(
     if smoke:
         recipe, sounds, scratch, out = SMOKE, sounds[::12], scratch / "smoke", scratch / "smoke"
     corpus = build(data, sounds, recipe.mixtures, scratch / "corpus", _track)
-    course = Course(recipe, sounds, corpus, yamnet_scores(data), scratch)
+    course = Course(recipe, sounds, corpus, yamnet_scores(data), Yamnet(data / "models").meant, scratch)
     for fold in () if smoke else range(FOLDS):
         for name, network, _ in course.attend(fold):
             release(network, scratch / "folds" / f"{name}-{fold}.onnx")
@@ -111,10 +111,11 @@ class Course:
         sounds: Sequence[Sound],
         corpus: Corpus,
         scores: tuple[NDArray[np.float32], NDArray[np.float32]],
+        meant: Sequence[Sequence[int]],
         scratch: Path,
     ) -> None:
-        self._recipe, self._corpus, self._scores, self._scratch = recipe, corpus, scores, scratch
-        self._sounds = sounds
+        self._recipe, self._sounds, self._corpus, self._scratch = recipe, sounds, corpus, scratch
+        self._scores, self._meant = scores, meant
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._fold = folds(sounds)[corpus.sound]
         self._use = np.array([sound.use for sound in sounds])[corpus.sound]
@@ -135,6 +136,7 @@ class Course:
             yield variant.name, graduate.tagger.cpu(), [heard, named]
 
     def _name(self, pupil: Pupil, learnt: NDArray[np.bool_], state_file: Path) -> list[float]:
+        begin_naming(pupil, self._meant)
         likely = self._likely(learnt)
         places = np.flatnonzero(learnt)
         expert = fit(self._corpus.embedding[places], self._corpus.labels[places], likely[places])

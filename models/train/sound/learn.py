@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,8 +47,12 @@ class Lesson:
 Cost = Callable[[NDArray[np.intp], Tensor], tuple[Tensor, Tensor]]
 #: How much a label counts beside the expert's opinion; a recording with a shot is not all shot.
 _TRUST = 0.7
-#: How much the first lesson counts in the second.
-_MEMORY = 0.3
+#: How much the first lesson counts in the second: few recordings are soon learnt by heart.
+_MEMORY = 1.0
+#: How much it costs the reader of classes to leave the reader of YAMNet's names, with which it begins.
+_ANCHOR = 0.03
+#: YAMNet takes many names for one sound, and gives each a part of its trust: a class begins with as much more, in logits.
+_SHARED = 2.0
 #: How much YAMNet's names count beside its embedding: a cross entropy over 521 of them is some tens of times larger.
 _NAMES_SHARE = 0.1
 #: Share of the features that the reader of classes must do without.
@@ -169,16 +173,31 @@ def distillation(pupil: Pupil, corpus: Corpus, scores: tuple[NDArray[np.float32]
     return cost
 
 
+@torch.no_grad()
+def begin_naming(pupil: Pupil, meant: Sequence[Sequence[int]]) -> None:
+    """Let the reader of classes begin as the mean of the names that mean each; the pupil has learnt these by itself.
+
+    Args:
+        pupil: The network after its first lesson.
+        meant: For each class, its names.
+    """
+    reader = pupil.tagger.classify
+    for place, names in enumerate(meant):
+        reader.weight[place] = pupil.name.weight[names].mean(0)
+        reader.bias[place] = pupil.name.bias[names].mean() + _SHARED
+
+
 def naming(pupil: Pupil, corpus: Corpus, expert: NDArray[np.float32], hearing: Cost) -> Cost:
     """How far the classes are from the labels, and where these are unknown or too sure, from an expert's opinion.
 
     Args:
-        pupil: The network.
+        pupil: The network, its reader of classes as `begin_naming` leaves it.
         corpus: The patches with their labels.
         expert: How likely each class is to one who reads YAMNet's embedding, (N, 7).
         hearing: The first lesson, so that it is not forgotten.
     """
     device = pupil.embed.weight.device
+    first = pupil.tagger.classify.weight.detach().clone()
 
     def cost(chosen: NDArray[np.intp], seen: Tensor) -> tuple[Tensor, Tensor]:
         labels = corpus.labels[chosen]
@@ -187,7 +206,8 @@ def naming(pupil: Pupil, corpus: Corpus, expert: NDArray[np.float32], hearing: C
         forgotten, features = hearing(chosen, seen)
         logits = pupil.tagger.classify(functional.dropout(features.float(), _DROPPED))
         wrong = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / len(chosen)
-        return wrong + _MEMORY * forgotten, features
+        away = (pupil.tagger.classify.weight - first).square().sum()
+        return wrong + _MEMORY * forgotten + _ANCHOR * away, features
 
     return cost
 

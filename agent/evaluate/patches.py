@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.evaluate.sound import average_precision
 from agent.perception.patch import CLASSES, PatchChecker
 
 HEAP, WRITING, NEITHER = range(len(CLASSES))
@@ -130,7 +131,7 @@ def judge(checker: PatchChecker, patches: Sequence[Patch]) -> dict[str, Told]:
     """
     held = [patch for patch in patches if patch.held_back]
     likely = np.concatenate(
-        [checker.check([patch.image for patch in held[n : n + 64]]) for n in range(0, len(held), 64)]
+        [checker.check([patch.image for patch in held[n : n + 64]]) for n in range(0, len(held), 64)], dtype=np.float64
     )
     kinds = np.array([patch.kind for patch in held])
     sources = np.array([patch.source for patch in held])
@@ -154,15 +155,7 @@ def judge(checker: PatchChecker, patches: Sequence[Patch]) -> dict[str, Told]:
     return told
 
 
-def average_precision(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
-    """Mean precision at each right answer, from the highest score down."""
-    ranked = right[np.argsort(-scores, kind="stable")]
-    if not ranked.any():
-        return 0.0
-    return float((np.cumsum(ranked) / np.arange(1, len(ranked) + 1))[ranked].mean())
-
-
-def _interval(scores: NDArray[np.float32], right: NDArray[np.bool_], pictures: NDArray[np.intp]) -> tuple[float, float]:
+def _interval(scores: NDArray[np.float64], right: NDArray[np.bool_], pictures: NDArray[np.intp]) -> tuple[float, float]:
     rng = np.random.default_rng(1)
     places = [np.flatnonzero(pictures == number) for number in range(int(pictures.max()) + 1)]
     figures = []

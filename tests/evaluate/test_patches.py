@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.evaluate.patches import HEAP, NEITHER, WRITING, Patch, PatchError, average_precision, judge, read_patches
+from agent.evaluate.patches import HEAP, NEITHER, WRITING, Patch, PatchError, judge, read_patches
 from agent.inference.backend import InferenceError, TensorSpec
 from agent.inference.registry import PatchModel
 from agent.perception.patch import CLASSES, PatchChecker
@@ -76,12 +76,6 @@ def test_what_is_taken_for_what_is_counted_by_source() -> None:
     assert told["writing"].average_precision == 1.0
     assert told["neither"].recall == 0.5
     assert told["heap"].low <= told["heap"].average_precision <= told["heap"].high
-
-
-def test_average_precision_is_the_mean_precision_at_each_hit() -> None:
-    scores = np.array([0.9, 0.8, 0.7, 0.1], np.float32)
-    assert average_precision(scores, np.array([True, False, True, False])) == pytest.approx((1 + 2 / 3) / 2)
-    assert average_precision(scores, np.zeros(4, bool)) == 0.0
 
 
 def test_pictures_that_look_alike_are_held_back_together(data: Path) -> None:

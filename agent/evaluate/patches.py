@@ -162,7 +162,7 @@ def _interval(scores: NDArray[np.float64], right: NDArray[np.bool_], pictures: N
     for _ in range(_RESAMPLED):
         drawn = np.concatenate([places[number] for number in rng.integers(len(places), size=len(places))])
         figures.append(average_precision(scores[drawn], right[drawn]))
-    low, high = np.percentile(figures, [2.5, 97.5])
+    low, high = np.nanpercentile(figures, [2.5, 97.5])  # a draw may lack the class
     return float(low), float(high)
 
 

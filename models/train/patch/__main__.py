@@ -38,7 +38,7 @@ class Recipe:
         smoothing: Of labels, so that probabilities stay honest.
     """
 
-    epochs: int = 60
+    epochs: int = 80
     count: int = 700
     seed: int = 1
     batch: int = 64

@@ -21,6 +21,7 @@ from agent.perception.patch import CLASSES
 from models.train.patch.network import SIZE
 
 _SCRIBBLED = 0.25
+_CLEAN = 0.5
 _LETTERS = "ABCDEFGHIJKLMNOPRSTUVWXYZ0123456789?!"
 
 
@@ -44,9 +45,11 @@ class Augmented(Dataset[tuple[torch.Tensor, int]]):
 
     def __init__(self, patches: Sequence[Patch], plan: Plan) -> None:
         self._by_kind = [[patch for patch in patches if patch.kind == kind] for kind in range(len(CLASSES))]
-        # Neither is many things; each is as frequent as the others.
+        # Neither is many things; clean walls, of which writing must be told, are most of it, the rest equally frequent.
         names = sorted({patch.source for patch in self._by_kind[NEITHER]})
         self._others = [[patch for patch in self._by_kind[NEITHER] if patch.source == name] for name in names]
+        shares = np.array([_CLEAN * (len(names) - 1) if name == "clean wall" else 1 - _CLEAN for name in names])
+        self._shares = shares / shares.sum()
         self._plan = plan
 
     def __len__(self) -> int:
@@ -59,7 +62,8 @@ class Augmented(Dataset[tuple[torch.Tensor, int]]):
         rng = np.random.default_rng([self._plan.seed, self._plan.epoch, index])
         kind = index % len(CLASSES)
         drawn = kind == WRITING and rng.random() < _SCRIBBLED
-        shelf = self._others[rng.integers(len(self._others))] if drawn or kind == NEITHER else self._by_kind[kind]
+        other = self._others[rng.choice(len(self._others), p=self._shares)]
+        shelf = other if drawn or kind == NEITHER else self._by_kind[kind]
         image = _cut(shelf[rng.integers(len(shelf))], rng)
         if drawn:
             image = _scribble(image, rng)

@@ -35,10 +35,11 @@ def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
 def _triangles() -> NDArray[np.float32]:
     """(257, 64) float32: the weight of each frequency in each band."""
     frequencies = _mel(np.linspace(0.0, RATE / 2, _FFT // 2 + 1))[:, None]
-    edges = np.linspace(*_mel(np.array([_LOWEST_HZ, _HIGHEST_HZ])), BANDS + 2)
+    lowest, highest = _mel(np.array([_LOWEST_HZ, _HIGHEST_HZ]))
+    edges = np.linspace(lowest, highest, BANDS + 2)
     low, middle, high = edges[:-2], edges[1:-1], edges[2:]
     rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
-    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    return np.asarray(np.maximum(0.0, np.minimum(rising, falling)), np.float32)
 
 
 _TRIANGLES = _triangles()
@@ -56,4 +57,4 @@ def logmel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     frames = sliding_window_view(samples, FRAME, axis=-1)[..., ::HOP, :]
     magnitudes = np.abs(np.fft.rfft(frames * _WINDOW, _FFT)).astype(np.float32)
-    return np.log(magnitudes @ _TRIANGLES + FLOOR)
+    return np.asarray(np.log(magnitudes @ _TRIANGLES + FLOOR))

@@ -20,7 +20,8 @@ def by_definition(samples: NDArray[np.float32], frame: int, band: int) -> float:
     """One value, from the formulas as they are written, in double precision."""
     cut = samples[frame * HOP : frame * HOP + 400].astype(np.float64)
     window = [0.5 - 0.5 * math.cos(2 * math.pi * place / 400) for place in range(400)]
-    edges = [700 * math.expm1(mel / 1127) for mel in np.linspace(*(1127 * np.log1p(np.array([125, 7500]) / 700)), 66)]
+    lowest, highest = (1127 * math.log1p(hertz / 700) for hertz in (125, 7500))
+    edges = [700 * math.expm1(mel / 1127) for mel in np.linspace(lowest, highest, 66)]
     low, middle, high = (1127 * math.log1p(edge / 700) for edge in edges[band : band + 3])
     total = 0.0
     for number in range(257):

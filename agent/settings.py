@@ -144,16 +144,6 @@ class PipeSettings(_Table):
     )
 
 
-class JetsonInferenceSettings(_Table):
-    """A network for detectNet of jetson-inference, where that is installed; without one it is not tried."""
-
-    network: str | None = Field(
-        None,
-        description="Name of one that it brings, such as `peoplenet`, or an SSD (.onnx) or DetectNet_v2 (.engine).",
-    )
-    labels: Path | None = Field(None, description="Names of the classes, one a line, for a network from a file.")
-
-
 class InferenceSettings(_Table):
     """Model and backend."""
 
@@ -166,12 +156,17 @@ class InferenceSettings(_Table):
     models: Path | None = Field(None, description="Folder with the registry and the models; default: the shipped one.")
     threads: int = Field(1, ge=1, le=64, description="CPU threads of one inference.")
     score: float = Field(0.1, ge=0.01, le=0.99, description="Lowest detection score that the tracker gets to see.")
-    jetson: JetsonInferenceSettings = JetsonInferenceSettings()
+    jetson_network: str | None = Field(
+        None,
+        description="Network for detectNet of jetson-inference: one that it brings, such as `peoplenet`, or the path "
+        "of an SSD (.onnx) or DetectNet_v2 (.engine); without one detectNet is not tried.",
+    )
+    jetson_labels: Path | None = Field(None, description="Names of its classes, one a line, where it is a file.")
 
     @model_validator(mode="after")
     def _jetson_inference_has_a_network(self) -> InferenceSettings:
-        if self.backend == "jetson-inference" and self.jetson.network is None:
-            raise ValueError("backend jetson-inference needs jetson.network, such as peoplenet")
+        if self.backend == "jetson-inference" and self.jetson_network is None:
+            raise ValueError("backend jetson-inference needs a jetson_network, such as peoplenet")
         return self
 
 

@@ -304,13 +304,13 @@ def open_detector(settings: InferenceSettings) -> tuple[Detector, DetectorState,
 
 def _open_detectnet(settings: InferenceSettings, reasons: list[str]) -> tuple[Detector, DetectorState] | None:
     """A detectNet of jetson-inference, where a network is named for it; else None, with the reason added."""
-    if settings.jetson.network is None:
+    if settings.jetson_network is None:
         return None
     from agent.inference.jetson import DetectNet
     from agent.perception.detectnet import DetectNetDetector
 
     try:
-        network = DetectNet(settings.jetson.network, settings.jetson.labels, settings.score)
+        network = DetectNet(settings.jetson_network, settings.jetson_labels, settings.score)
         return DetectNetDetector(network), DetectorState.MODEL
     except InferenceError as error:
         reasons.append(f"jetson-inference: {error}")

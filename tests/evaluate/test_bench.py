@@ -60,7 +60,7 @@ def test_without_a_model_there_is_nothing_to_compare_with(tmp_path: Path) -> Non
 
 
 def test_the_command_prints_json(models: Path) -> None:
-    result = CliRunner().invoke(app, ["--clip", str(models / CLIP), "--frames", str(TURN), "--json"])
+    result = CliRunner().invoke(app, ["pipeline", "--clip", str(models / CLIP), "--frames", str(TURN), "--json"])
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
     assert (figures["clip"], figures["frames"], figures["threads"]) == (CLIP.name, TURN, 1)
@@ -68,6 +68,6 @@ def test_the_command_prints_json(models: Path) -> None:
 
 
 def test_the_command_ends_with_3_when_the_clip_is_missing(models: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["--clip", str(tmp_path / "gone.mp4")])
+    result = CliRunner().invoke(app, ["pipeline", "--clip", str(tmp_path / "gone.mp4")])
     assert result.exit_code == 3
     assert "gone.mp4" in result.stderr

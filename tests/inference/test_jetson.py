@@ -46,7 +46,7 @@ def frame(picture: Picture) -> tuple[int, Frame]:
 
 
 def settings(**fields: object) -> InferenceSettings:
-    return InferenceSettings.model_validate({"jetson": {"network": "ssd-mobilenet-v2"}, **fields})
+    return InferenceSettings.model_validate({"jetson_network": "ssd-mobilenet-v2", **fields})
 
 
 @pytest.mark.usefixtures("jetson")
@@ -148,7 +148,8 @@ class TestChoice:
 
     @pytest.mark.usefixtures("jetson")
     @pytest.mark.parametrize(
-        "fields", [{"backend": "onnxruntime"}, {"detector": "any-model"}, {"jetson": {}}, {"detector": "motion"}]
+        "fields",
+        [{"backend": "onnxruntime"}, {"detector": "any-model"}, {"jetson_network": None}, {"detector": "motion"}],
     )
     def test_it_is_not_tried_where_nobody_wants_it(self, fields: dict[str, object], tmp_path: Path) -> None:
         _, state, reasons = open_detector(settings(models=tmp_path, **fields))

@@ -34,6 +34,8 @@ class PatchChecker:
         """
         (given, *_), (answer, *_) = backend.inputs, backend.outputs
         spec = model.input
+        if set(model.classes) != set(CLASSES):
+            raise InferenceError(f"the registry says {model.name} knows {', '.join(model.classes)}, not {CLASSES}")
         if given.shape[1:] != (3, spec.height, spec.width) or answer.shape[1:] != (len(CLASSES),):
             raise InferenceError(f"{model.file}: not a patch checker: {given.shape} to {answer.shape}")
         self._backend = backend

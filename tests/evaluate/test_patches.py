@@ -59,6 +59,11 @@ def test_another_network_is_refused() -> None:
         PatchChecker(other, MODEL)
 
 
+def test_a_registry_entry_that_lacks_a_class_is_refused() -> None:
+    with pytest.raises(InferenceError, match="knows neither, heap"):
+        PatchChecker(Colours(), MODEL.model_copy(update={"classes": {"neither": 0, "heap": 1}}))
+
+
 def test_what_is_taken_for_what_is_counted_by_source() -> None:
     def patch(kind: int, source: str, *colour: int) -> Patch:
         return Patch(plain(*colour), (0, 0, 40, 30), kind, source, held_back=True)

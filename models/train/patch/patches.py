@@ -1,8 +1,8 @@
 """Patches as a change detector might cut them: roughly, in any light, from cheap cameras.
 
 The pictures of walls are strongly equalised, and no others are: a network could go by that look alone. So pictures are
-equalised at random whatever they show, and equalised ones are softened. Writing is also drawn by machine on walls and
-streets that have none, so that the same picture is seen with and without.
+equalised at random whatever they show, and equalised ones are softened. Writing is also drawn by machine on walls that
+have none, so that the same picture is seen with and without.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from agent.perception.patch import CLASSES
 from models.train.patch.network import SIZE
 
 _SCRIBBLED = 0.25
-_CLEAN = 0.5
+_SURFACE = "clean wall"
 _LETTERS = "ABCDEFGHIJKLMNOPRSTUVWXYZ0123456789?!"
 
 
@@ -45,11 +45,10 @@ class Augmented(Dataset[tuple[torch.Tensor, int]]):
 
     def __init__(self, patches: Sequence[Patch], plan: Plan) -> None:
         self._by_kind = [[patch for patch in patches if patch.kind == kind] for kind in range(len(CLASSES))]
-        # Neither is many things; clean walls, of which writing must be told, are most of it, the rest equally frequent.
+        # Neither is many things, each as frequent as the others; writing is drawn on what people write on.
         names = sorted({patch.source for patch in self._by_kind[NEITHER]})
         self._others = [[patch for patch in self._by_kind[NEITHER] if patch.source == name] for name in names]
-        shares = np.array([_CLEAN * (len(names) - 1) if name == "clean wall" else 1 - _CLEAN for name in names])
-        self._shares = shares / shares.sum()
+        self._surfaces = [patch for patch in self._by_kind[NEITHER] if patch.source == _SURFACE]
         self._plan = plan
 
     def __len__(self) -> int:
@@ -62,8 +61,10 @@ class Augmented(Dataset[tuple[torch.Tensor, int]]):
         rng = np.random.default_rng([self._plan.seed, self._plan.epoch, index])
         kind = index % len(CLASSES)
         drawn = kind == WRITING and rng.random() < _SCRIBBLED
-        other = self._others[rng.choice(len(self._others), p=self._shares)]
-        shelf = other if drawn or kind == NEITHER else self._by_kind[kind]
+        if kind == NEITHER:
+            shelf = self._others[rng.integers(len(self._others))]
+        else:
+            shelf = self._surfaces if drawn else self._by_kind[kind]
         image = _cut(shelf[rng.integers(len(shelf))], rng)
         if drawn:
             image = _scribble(image, rng)

@@ -145,13 +145,15 @@ def _print_pictures(figures: dict[str, dict[str, dict[str, object]]]) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    columns = [Column(name, justify="right") for name in ("boxes", "AP50", "AP50-95", "small", "medium", "large")]
+    columns = [
+        Column(name, justify="right", no_wrap=True) for name in ("boxes", "AP50", "AP50-95", "small", "medium", "large")
+    ]
     for name, of_set in figures.items():
         title = f"{name}: {next(iter(of_set.values()))['pictures']} pictures"
-        caption = "small (below 32x32 pixels), medium, large (from 96x96): recall at overlap 0.5"
+        caption = "ms a frame, median; small (below 32x32 pixels), medium, large (from 96x96): recall at overlap 0.5"
         table = Table(Column("model, class", no_wrap=True), *columns, title=title, caption=caption)
         for model, of_model in of_set.items():
-            table.add_row(f"{model}, {of_model['ms_per_frame']:.1f} ms a frame", style="bold")
+            table.add_row(f"{model}, {of_model['ms_per_frame']:.1f} ms", style="bold")
             classes: dict[str, Precision] = of_model["classes"]  # type: ignore[assignment]
             for group, found in classes.items():
                 recalls = [
@@ -196,14 +198,15 @@ def _print_clip(name: str, figures: dict[str, tuple[Result, list[Operating]]], s
     from rich.console import Console
     from rich.table import Column, Table
 
-    columns = [Column(unit, justify="right") for unit in ("score", "precision", "recall")]
+    columns = [Column(unit, justify="right") for unit in ("score", "precision", "recall", "count error")]
     frames = len(next(iter(figures.values()))[0].found)
     title = f"{name}: persons in {frames} frames, overlap {overlap:g}; bold: the score in use"
     table = Table(Column("model", no_wrap=True), *columns, title=title)
     for model, (result, at) in figures.items():
         for place, one in enumerate(at):
-            label = f"{model}, {result.ms_per_frame:.1f} ms a frame" if place == 0 else ""
+            label = f"{model}, {result.ms_per_frame:.1f} ms" if place == 0 else ""
             style = "bold" if one.score == score else None
-            table.add_row(label, f"{one.score:.2f}", f"{one.precision:.3f}", f"{one.recall:.3f}", style=style)
+            cells = [f"{figure:.3f}" for figure in (one.precision, one.recall)] + [f"{one.count_error:.2f}"]
+            table.add_row(label, f"{one.score:.2f}", *cells, style=style)
         table.add_section()
     Console().print(table)

@@ -103,11 +103,13 @@ class Operating:
         score: Lowest score of a detection.
         precision: Part of the detections that are right.
         recall: Part of the boxes that are found.
+        count_error: Mean absolute difference between detections and boxes in a picture.
     """
 
     score: float
     precision: float
     recall: float
+    count_error: float
 
 
 def folder(path: Path) -> dict[str, list[Path]]:
@@ -248,9 +250,11 @@ def operating(found: Sequence[tuple[Labelled, Detections]], score: float, overla
         overlap: Intersection over union from which on a detection is right.
     """
     scores, right = claims(found, (ObjectClass.PERSON,), overlap)
-    boxes = sum(int((picture.classes == ObjectClass.PERSON).sum()) for picture, _ in found)
     hits, claimed = int(right[scores >= score].sum()), int((scores >= score).sum())
-    return Operating(score, hits / claimed if claimed else 1.0, hits / max(1, boxes))
+    counted = [((there.classes == ObjectClass.PERSON) & (there.scores >= score)).sum() for _, there in found]
+    persons = [(picture.classes == ObjectClass.PERSON).sum() for picture, _ in found]
+    off = np.abs(np.subtract(counted, persons)).mean() if found else 0.0
+    return Operating(score, hits / claimed if claimed else 1.0, hits / max(1, int(sum(persons))), float(off))
 
 
 def claims(

@@ -83,6 +83,7 @@ def test_a_higher_score_finds_fewer() -> None:
     low, high = operating(pairs, 0.1, 0.4), operating(pairs, 0.5, 0.4)
     assert low.precision == pytest.approx(2 / 3)
     assert low.recall == 1.0
+    assert (low.count_error, high.count_error) == (1, 1)
     assert (high.precision, high.recall) == (1.0, 0.5)
 
 

@@ -27,7 +27,7 @@ from models.train.detector.pictures import Augmented, Plan, collate
 from models.train.detector.release import SIZE, release
 
 _console = Console(stderr=True)
-EPOCHS = 28
+EPOCHS = 31
 #: Checkpoints: before the learning rate falls, and since.
 _STABLE, _COOLED = "stable.pt", "cooled.pt"
 

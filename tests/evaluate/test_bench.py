@@ -27,7 +27,7 @@ def test_both_loops_are_measured_on_the_same_frames(models: Path) -> None:
     turns: list[int] = []
     result = measure(models / CLIP, InferenceSettings(), TURN, turns.append)
     assert turns == [TURN]
-    assert (result.model, result.width, result.height, result.frames) == ("yolox-nano", 768, 576, TURN)
+    assert (result.model, result.width, result.height, result.frames) == ("vigie-detector", 768, 576, TURN)
     assert 0 < result.persons < 20
     assert result.bare.cpu_ms > 0
     assert result.inference.cpu_ms > 0

@@ -287,13 +287,23 @@ def crowd(data: Path) -> Picture:
 
 def test_yolox_nano_finds_the_people_of_a_real_picture(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIGIE_DATA", str(data))
-    detector, state, reasons = open_detector(InferenceSettings(score=0.6))
+    detector, state, reasons = open_detector(InferenceSettings(detector="yolox-nano", score=0.6))
     assert state is DetectorState.MODEL
     assert all("TensorRT is not installed" in reason for reason in reasons)
     assert selftest(detector)
     (found,) = detector.detect([(0, frame(crowd(data)))])
     truth = np.loadtxt(data / "mot/PETS09-S2L1/gt.txt", delimiter=",")
     assert (found.classes == ObjectClass.PERSON).sum() == (truth[:, 0] == 1).sum()
+
+
+def test_the_shipped_detector_finds_the_people_of_a_real_picture(data: Path) -> None:
+    detector, state, _ = open_detector(InferenceSettings(score=0.3))
+    assert isinstance(detector, ModelDetector)
+    assert (state, detector.model.name) == (DetectorState.MODEL, "vigie-detector")
+    assert selftest(detector)
+    (found,) = detector.detect([(0, frame(crowd(data)))])
+    truth = np.loadtxt(data / "mot/PETS09-S2L1/gt.txt", delimiter=",")
+    assert abs((found.classes == ObjectClass.PERSON).sum() - (truth[:, 0] == 1).sum()) <= 1
 
 
 def test_the_head_agrees_with_a_plain_reading_of_every_cell(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ class Course:
         begin_naming(pupil, self._meant)
         likely = self._likely(learnt)
         places = np.flatnonzero(learnt)
-        expert = fit(self._corpus.embedding[places], self._corpus.labels[places], likely[places])
+        expert = fit(self._corpus.embedding[places].astype(np.float32), self._corpus.labels[places], likely[places])
         opinion = expert.read(self._corpus.embedding.astype(np.float32))
         cost = naming(pupil, self._corpus, opinion, distillation(pupil, self._corpus, self._scores))
         return self._teach(self._recipe.naming, pupil, likely, cost, state_file)

@@ -36,7 +36,7 @@ def cut(samples: Samples, random: np.random.Generator, within_db: float) -> Samp
 def faster(piece: Samples, random: np.random.Generator) -> Samples:
     """The same played up to a tenth faster or slower, pitch and all, ending at the same moment."""
     places = len(piece) - 1 - np.arange(len(piece))[::-1] * random.uniform(0.9, 1.1)
-    return np.interp(places, np.arange(len(piece)), piece, left=0.0).astype(np.float32)
+    return np.asarray(np.interp(places, np.arange(len(piece)), piece, left=0.0), np.float32)
 
 
 def room(random: np.random.Generator) -> NDArray[np.complex64]:

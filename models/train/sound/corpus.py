@@ -149,7 +149,7 @@ def _shelves(sounds: Sequence[Sound]) -> list[tuple[Shelf, Shelf]]:
     dealt = folds(sounds)
     shelves = []
     for fold in range(int(dealt.max()) + 1):
-        learnt = [index for index in np.flatnonzero(dealt == fold) if sounds[index].use != "evaluate"]
+        learnt = [index for index in np.flatnonzero(dealt == fold).tolist() if sounds[index].use != "evaluate"]
         free = [index for index in learnt if sounds[index].use == "ship"]
         shelves.append((Shelf(sounds, free), Shelf(sounds, learnt)))
     return shelves
@@ -168,7 +168,7 @@ def _mixtures(
     labels = np.empty((_CHUNK, len(CLASSES)), np.int8)
     firsts = np.empty(_CHUNK, np.int32)
     for place in range(_CHUNK):
-        free, learnt = shelves[random.integers(len(shelves))]
+        free, learnt = shelves[int(random.integers(len(shelves)))]
         first = (free if random.random() < 0.4 else learnt).draw(_FIRST, random)
         second = (free if sounds[first].use == "ship" else learnt).draw(_BEHIND, random)
         alone = random.random() < _ALONE

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agent.evaluate.sounds import UNKNOWN
 from agent.perception.logmel import FLOOR
 from models.train import checkpoint
-from models.train.sound.corpus import UNKNOWN, Corpus
+from models.train.sound.corpus import Corpus
 from models.train.sound.network import Pupil
 
 
@@ -51,7 +52,7 @@ _TRUST = 0.7
 _MEMORY = 1.0
 #: How much it costs the reader of classes to leave the reader of YAMNet's names, with which it begins.
 _ANCHOR = 0.03
-#: YAMNet takes many names for one sound, and gives each a part of its trust: a class begins with as much more, in logits.
+#: YAMNet takes many names for one sound, each with a part of its trust: a class begins with as much more, in logits.
 _SHARED = 2.0
 #: How much YAMNet's names count beside its embedding: a cross entropy over 521 of them is some tens of times larger.
 _NAMES_SHARE = 0.1
@@ -107,7 +108,7 @@ def teach(
             group["lr"] = lesson.rate * _part(lesson, step)
         wrong, _ = cost(chosen, seen[:, None].to(device))
         optimiser.zero_grad()
-        wrong.backward()
+        wrong.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         _blend(average, network, min(0.998, step / (step + 50)))

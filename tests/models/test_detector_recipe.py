@@ -20,20 +20,21 @@ from models.train.detector import __main__ as recipe
 from models.train.detector.calibrate import _fit
 from models.train.detector.labels import Picture, drawn
 from models.train.detector.labels import _merge as merge
+from models.train.detector.labels import _trusted as trusted
 from models.train.detector.loss import Targets, assign, cells, decode, loss
 from models.train.detector.network import CLASSES, Detector
 from models.train.detector.pictures import Augmented, Plan, _place
 from models.train.detector.release import Answer, _write
 from models.train.export import ExportError, _compare
 
-PERSON, CAR = CLASSES.index("person"), CLASSES.index("car")
+PERSON, CAR, BUS, TRUCK = (CLASSES.index(name) for name in ("person", "car", "bus", "truck"))
 SIZE = 96
 
 
 def targets(*rows: tuple[float, float, float, float, int], unsure: tuple[tuple[float, ...], ...] = ()) -> Targets:
     boxes = torch.tensor(rows, dtype=torch.float32).reshape(1, -1, 5)
     doubts = torch.tensor(unsure, dtype=torch.float32).reshape(1, -1, 5)
-    return Targets(boxes[..., :4], boxes[..., 4].long(), doubts)
+    return Targets(boxes[..., :4], boxes[..., 4].long(), torch.ones(boxes.shape[:2]), doubts)
 
 
 def perfect(there: Targets) -> Tensor:
@@ -75,7 +76,7 @@ def test_cells_inside_an_object_answer_for_it() -> None:
 
 def test_padding_is_nobodys_object() -> None:
     corners, strides = cells(SIZE, SIZE)
-    there = Targets(torch.full((1, 3, 4), -1.0), torch.full((1, 3), -1), torch.empty(1, 0, 5))
+    there = Targets(torch.full((1, 3, 4), -1.0), torch.full((1, 3), -1), torch.ones(1, 3), torch.empty(1, 0, 5))
     raw = torch.zeros(1, len(corners), 4 + len(CLASSES))
     place, _ = assign(raw[..., 4:], decode(raw, corners, strides), corners * strides, strides, there)
     assert (place < 0).all()
@@ -113,7 +114,7 @@ def picture(*, turned: bool = False) -> Picture:
     """A white box on black, and where it is."""
     image = np.zeros((120, 160, 3), np.uint8)
     image[30:90, 40:70] = 255
-    boxes = np.array([[40, 30, 70, 90, PERSON]], np.float32)
+    boxes = np.array([[40, 30, 70, 90, PERSON, 1]], np.float32)
     return Picture(image, boxes, np.empty((0, 5), np.float32))
 
 
@@ -150,25 +151,59 @@ def rows(*items: tuple[float, ...]) -> np.ndarray:
     return np.array(items, np.float32).reshape(-1, 6)
 
 
-def test_drawn_boxes_stay_and_teachers_add_what_they_are_sure_of() -> None:
+NOTHING = np.empty((0, 5), np.float32)
+
+
+def test_drawn_boxes_stay_and_teachers_add_theirs_with_their_trust() -> None:
     known = np.array([[0, 0, 50, 50, PERSON]], np.float32)
-    sure = rows((0, 0, 50, 50, PERSON, 0.9), (100, 0, 150, 50, CAR, 0.9), (200, 0, 250, 50, CAR, 0.4))
-    boxes, unsure = merge(known, sure, rows(), set())
-    assert boxes.tolist() == [[0, 0, 50, 50, PERSON], [100, 0, 150, 50, CAR]]
-    assert unsure.tolist() == [[200, 0, 250, 50, CAR]]
-
-
-def test_two_teachers_that_agree_are_believed() -> None:
-    guess = rows((200, 0, 250, 50, CAR, 0.4))
-    boxes, unsure = merge(np.empty((0, 5), np.float32), guess, guess, set())
-    assert boxes.tolist() == [[200, 0, 250, 50, CAR]]
+    claims = rows((0, 0, 50, 50, PERSON, 0.9), (100, 0, 150, 50, CAR, 0.25))
+    boxes, unsure = merge(known, claims, set())
+    assert boxes.tolist() == [[0, 0, 50, 50, PERSON, 1], [100, 0, 150, 50, CAR, 0.25]]
     assert not len(unsure)
 
 
+def test_a_drawn_vehicle_is_what_was_drawn_and_a_claimed_one_may_be_another() -> None:
+    claims = rows((0, 0, 50, 50, TRUCK, 0.25), (0, 0, 50, 50, CAR, 0.75))
+    boxes, unsure = merge(np.array([[0, 0, 50, 50, BUS]], np.float32), claims, set())
+    assert boxes.tolist() == [[0, 0, 50, 50, BUS, 1]]
+    assert not len(unsure)
+    boxes, unsure = merge(NOTHING, claims, set())
+    assert boxes.tolist() == [[0, 0, 50, 50, CAR, 0.75]]
+    assert unsure.tolist() == [[0, 0, 50, 50, TRUCK]]
+
+
+def test_two_teachers_that_agree_are_believed_more_than_one() -> None:
+    guess = rows((200, 0, 250, 50, CAR, 0.5))
+    ((*_, both),), ((*_, first),), none = trusted(guess, guess), trusted(guess, rows()), trusted(rows(), guess)
+    assert both == 0.5
+    assert both > first > 0.1
+    assert not len(none)
+
+
 def test_a_complete_class_gets_no_box_from_a_teacher() -> None:
-    boxes, unsure = merge(np.empty((0, 5), np.float32), rows((0, 0, 50, 50, PERSON, 0.9)), rows(), {PERSON})
+    boxes, unsure = merge(NOTHING, rows((0, 0, 50, 50, PERSON, 0.9), (90, 0, 99, 50, PERSON, 0.3)), {PERSON})
     assert not len(boxes)
     assert unsure.tolist() == [[0, 0, 50, 50, PERSON]]
+
+
+def test_a_class_is_learned_as_far_as_its_box_is_trusted() -> None:
+    corners, strides = cells(SIZE, SIZE)
+    there = targets((16, 24, 48, 88, PERSON))
+    raw = perfect(there)
+    quarter = float(torch.tensor(0.25).logit())
+    raw[..., 4 + PERSON] = raw[..., 4 + PERSON].clamp(max=quarter)
+    place, quality = assign(
+        raw[..., 4:].sigmoid(), decode(raw, corners, strides), (corners + 0.5) * strides, strides, there
+    )
+    best = quality.argmax()
+    raw.requires_grad_()
+    pulls = []
+    for trust in (0.1, 0.25, 1.0):
+        cost, _ = loss(raw, replace(there, trust=there.trust * trust), corners, strides)
+        (gradient,) = torch.autograd.grad(cost, raw)
+        pulls.append(gradient[0, best, 4 + PERSON].item())
+    assert pulls[0] > 0 > pulls[2]
+    assert pulls[1] == pytest.approx(0, abs=1e-4)
 
 
 def test_boxes_beyond_the_picture_are_cut(tmp_path: Path) -> None:

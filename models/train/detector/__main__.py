@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from models.train import checkpoint
-from models.train.detector.labels import Picture, read_image, teach, training
+from models.train.detector.labels import Picture, label, look, training
 from models.train.detector.loss import Targets, cells, loss
 from models.train.detector.network import Detector
 from models.train.detector.pictures import Augmented, Plan, collate
@@ -52,8 +52,8 @@ class Recipe:
     """
 
     epochs: int = EPOCHS
-    cool_down: int = 4
-    sizes: tuple[int, ...] = (256, 320, 288)
+    cool_down: int = 6
+    sizes: tuple[int, ...] = (256, 384, 320)
     seed: int = 1
     batch: int = 16
     rate: float = 2.5e-3
@@ -100,7 +100,7 @@ def main(
     paths = training(data)
     if smoke:
         paths, scratch, out = paths[::40], scratch / "smoke", scratch / "smoke"
-    pictures = read(paths, scratch / "labels.npz", threads)
+    pictures = read(paths, scratch / "seen.npz", threads)
     network, losses = train(recipe, pictures, scratch)
     _console.print("loss by epoch: " + " ".join(f"{value:.3f}" for value in losses))
     if smoke and not losses[-1] < losses[0]:
@@ -111,18 +111,17 @@ def main(
 
 def read(paths: list[Path], cache: Path, threads: int) -> list[Picture]:
     """The pictures with all that is known about them; the teachers look once, and what they saw is kept."""
-    if cache.exists():
-        kept = np.load(cache)
-    else:
-        kept = {}
-        for path, (boxes, unsure) in zip(
-            paths, teach(track(paths, "teachers look", console=_console), threads), strict=True
-        ):
-            kept[f"{path.name} boxes"], kept[f"{path.name} unsure"] = boxes, unsure
+    if not cache.exists():
         cache.parent.mkdir(parents=True, exist_ok=True)
+        seen = look(track(paths, "teachers look", console=_console), threads)
+        kept = {
+            f"{path.name} {place}": rows
+            for path, both in zip(paths, seen, strict=True)
+            for place, rows in enumerate(both)
+        }
         np.savez(cache, **kept)
-    known = dict(kept)
-    return [Picture(read_image(path), known[f"{path.name} boxes"], known[f"{path.name} unsure"]) for path in paths]
+    known = dict(np.load(cache))
+    return [label(path, [known[f"{path.name} {place}"] for place in range(2)]) for path in paths]
 
 
 def train(recipe: Recipe, pictures: list[Picture], scratch: Path) -> tuple[nn.Module, list[float]]:
@@ -218,7 +217,7 @@ def _step(
 ) -> float:
     pictures = images.to(device, non_blocking=True).float()
     corners, strides = (part.to(device) for part in cells(*images.shape[2:]))
-    there = Targets(targets.boxes.to(device), targets.classes.to(device), targets.unsure.to(device))
+    there = targets.to(device)
     with torch.autocast(device.type, torch.bfloat16):
         raw = network(pictures)
     wrong, _ = loss(raw.float(), there, corners, strides)

@@ -1,14 +1,13 @@
 """What is known about the shared pictures: boxes that people drew, and what two teachers see where they did not.
 
-Labels are partial: one set knows only people, another only vehicles. A box of a teacher is taken where it is sure, or
-where both teachers agree; where one only guesses, nothing is learned about that class, neither that it is there nor
-that it is not. Boxes drawn by people always stay.
+Labels are partial: one set knows only people, another only vehicles. Where nobody drew, a teacher's box is learned as
+far as it can be trusted, so that a guess is learned as a guess: neither as an object nor as its absence.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +22,21 @@ from agent.perception.detect import ModelDetector, suppress
 from agent.perception.scene import ObjectClass
 from models.train.detector.network import CLASSES
 
+#: The first is the one that is believed more; the other is there to agree.
 _TEACHERS = ("yolox-nano", "fastestdet")
-_GUESS = 0.15
-_AGREED = 0.3
-_SURE = 0.55
-#: A guess this close to a known box is about the same object.
+_GUESS = 0.1
+#: How often boxes of such scores are right: logistic regression on the boxes drawn in `person/train` and `highway_id`.
+_BELIEF, _BACKING = 1.5, 0.5
+#: A box less likely than this is not there.
+_LEAST = 0.1
+#: A box this close to another is about the same object.
 _SAME = 0.5
+#: A teacher may see what those who drew have missed.
+_MISSED = 0.5
 #: Of the labels of a set with people, a class is complete when nobody needs to look for it again.
 _COMPLETE = {"person": {"person"}, "highway_id": {"person", "motorcycle", "car", "bus", "truck"}}
+#: One teacher's car is another's truck.
+_VEHICLES = tuple(CLASSES.index(name) for name in ("car", "bus", "truck"))
 _OURS = {ObjectClass[name.upper()]: place for place, name in enumerate(CLASSES)}
 
 
@@ -40,7 +46,7 @@ class Picture:
 
     Attributes:
         image: (H, W, 3) uint8, BGR.
-        boxes: (M, 5) float32: x0 y0 x1 y1 in pixels, class.
+        boxes: (M, 6) float32: x0 y0 x1 y1 in pixels, class, trust: how likely the box is right, 0 to 1.
         unsure: (K, 5) float32: boxes in which nothing is known about a class, and the class.
     """
 
@@ -87,24 +93,36 @@ def drawn(path: Path, width: int, height: int) -> NDArray[np.float32]:
     return boxes[((high - low) >= 2).all(1)]
 
 
-def teach(paths: Iterable[Path], threads: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """For each picture, boxes to learn and boxes to be unsure about, (M, 5) and (K, 5) as in `Picture`.
+def look(paths: Iterable[Path], threads: int) -> Iterator[tuple[NDArray[np.float32], ...]]:
+    """For each picture, what each teacher sees there, (N, 6) float32: x0 y0 x1 y1 in pixels, class, score.
 
-    The first of the registry's teachers is the one that is believed; the other is there to agree. Each looks at the
-    picture, at its mirror image, and at four overlapping parts of it, enlarged.
+    Each teacher looks at the picture, at its mirror image, and at four overlapping parts of it, enlarged.
 
     Raises:
         InferenceError: a teacher is not in the data folder, or is another file.
     """
     registry = Registry()
-    models = [model for model in registry.of(DetectorModel) if model.name in _TEACHERS]
-    teachers = [ModelDetector(select("onnxruntime", registry.read(m), threads)[0], m, _GUESS) for m in models]
+    models = {model.name: model for model in registry.of(DetectorModel)}
+    teachers = [
+        ModelDetector(select("onnxruntime", registry.read(models[name]), threads)[0], models[name], _GUESS)
+        for name in _TEACHERS
+    ]
     for path in paths:
         image = read_image(path)
-        sure, other = (_look(teacher, image) for teacher in teachers)
-        known = drawn(path, image.shape[1], image.shape[0])
-        complete = _COMPLETE.get(path.parent.parent.name) or _COMPLETE.get(path.name.rsplit("_", 1)[0], set())
-        yield _merge(known, sure, other, {CLASSES.index(name) for name in complete})
+        yield tuple(_look(teacher, image) for teacher in teachers)
+
+
+def label(path: Path, seen: Sequence[NDArray[np.float32]]) -> Picture:
+    """A picture with all that is known about it.
+
+    Args:
+        path: The picture.
+        seen: What each teacher sees there, as from `look`.
+    """
+    image = read_image(path)
+    known = drawn(path, image.shape[1], image.shape[0])
+    complete = _COMPLETE.get(path.parent.parent.name) or _COMPLETE.get(path.name.rsplit("_", 1)[0], set())
+    return Picture(image, *_merge(known, _trusted(*seen), {CLASSES.index(name) for name in complete}))
 
 
 def _look(teacher: ModelDetector, image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -133,33 +151,54 @@ def _rows(teacher: ModelDetector, view: NDArray[np.uint8]) -> NDArray[np.float32
     return np.concatenate([found.boxes, found.classes[:, None], found.scores[:, None]], 1).astype(np.float32)
 
 
+def _trusted(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 6): boxes of both teachers, each object of a class once; class, and how likely the box is right."""
+    same = overlaps(first, second) * (first[:, None, 4] == second[:, 4])
+    backed = (same * (same >= _SAME)).argmax(1) if len(second) else np.zeros(len(first), np.intp)
+    rows = []
+    for row, likeness, place in zip(first, same, backed, strict=True):
+        backing = second[place, 5] if len(second) and likeness[place] >= _SAME else _GUESS
+        rows.append([*row[:5], _trust(row[5], backing)])
+    alone = second[(same < _SAME).all(0)]
+    rows += [[*row[:5], _trust(_GUESS, row[5])] for row in alone]
+    trusted = np.array(rows, np.float32).reshape(-1, 6)
+    return trusted[trusted[:, 5] >= _LEAST]
+
+
+def _trust(first: float, second: float) -> float:
+    return float(1 / (1 + np.exp(-(_BELIEF * _logit(first) + _BACKING * _logit(second)))))
+
+
+def _logit(score: float) -> float:
+    return float(np.log(score / (1 - score)))
+
+
 def _merge(
-    known: NDArray[np.float32], sure: NDArray[np.float32], other: NDArray[np.float32], complete: set[int]
+    known: NDArray[np.float32], claims: NDArray[np.float32], complete: set[int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    boxes, unsure = list(known), []
-    agreed = _overlaps(sure, other).max(1, initial=0) if len(other) else np.zeros(len(sure))
-    for row, backed in zip(sure, agreed, strict=True):
-        if len(known) and (_iou(row[:4], known[:, :4]) * (known[:, 4] == row[4])).max() >= _SAME:
-            continue
-        taken = row[5] >= _SURE or (row[5] >= _AGREED and backed >= _SAME)
-        if taken and int(row[4]) not in complete:
-            boxes.append(row[:5])
-        else:
+    """Boxes and unsure boxes, as in `Picture`, from the drawn boxes, (M, 5), and what the teachers claim, (N, 6)."""
+    boxes, unsure = [np.append(row, 1) for row in known], list[NDArray[np.float32]]()
+    for row in claims[np.argsort(-claims[:, 5], kind="stable")]:
+        near = np.array(boxes, np.float32).reshape(-1, 6)
+        rivals = near[(overlaps(row[None], near)[0] >= _SAME) & _alike(row[4], near[:, 4])]
+        if len(rivals):
+            # A car, a bus or a truck: who drew it knew which, a teacher does not.
+            if (rivals[:, 5] < 1).all() and (rivals[:, 4] != row[4]).all():
+                unsure.append(row[:5])
+        elif int(row[4]) not in complete:
+            boxes.append(row)
+        elif row[5] >= _MISSED:
             unsure.append(row[:5])
-    for row in other[other[:, 5] >= _AGREED]:
-        near = [*boxes, *unsure]
-        if not near or _iou(row[:4], np.stack(near)[:, :4]).max() < _SAME:
-            unsure.append(row[:5])
-    return np.array(boxes, np.float32).reshape(-1, 5), np.array(unsure, np.float32).reshape(-1, 5)
+    return np.array(boxes, np.float32).reshape(-1, 6), np.array(unsure, np.float32).reshape(-1, 5)
 
 
-def _iou(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:4])
-    inside = np.clip(high - low, 0, None).prod(1)
-    areas = (boxes[:, 2:4] - boxes[:, :2]).prod(1)
-    return np.asarray(inside / ((box[2:] - box[:2]).prod() + areas - inside + 1e-6), np.float32)
+def _alike(kind: float, others: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return (others == kind) | (np.isin(others, _VEHICLES) & (kind in _VEHICLES))
 
 
-def _overlaps(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(len(a), len(b)): intersection over union where the classes are the same, else 0."""
-    return np.array([_iou(row[:4], b[:, :4]) * (b[:, 4] == row[4]) for row in a]).reshape(len(a), len(b))
+def overlaps(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of boxes, (len(a), len(b))."""
+    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:4], b[:, 2:4])
+    inside = np.clip(high - low, 0, None).prod(2)
+    areas = [(rows[:, 2:4] - rows[:, :2]).prod(1) for rows in (a, b)]
+    return np.asarray(inside / (areas[0][:, None] + areas[1] - inside + 1e-6), np.float32)

@@ -7,7 +7,7 @@ intersection over union (Rezatofighi et al., 2019, arXiv:1902.09630).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -32,12 +32,18 @@ class Targets:
     Attributes:
         boxes: (N, M, 4) float32, x0 y0 x1 y1 in pixels of the input.
         classes: (N, M) int64; -1 is padding.
+        trust: (N, M) float32: how likely the box is right.
         unsure: (N, K, 5) float32: boxes in which nothing is to be learned about a class, and the class, -1 is padding.
     """
 
     boxes: Tensor
     classes: Tensor
+    trust: Tensor
     unsure: Tensor
+
+    def to(self, device: torch.device) -> Targets:
+        """The same on another device."""
+        return Targets(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def cells(height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -82,36 +88,32 @@ def assign(scores: Tensor, boxes: Tensor, centres: Tensor, strides: Tensor, targ
         Place of the object among the targets, (N, cells) int64, -1 for none; how well aligned the cell is with it,
         (N, cells), 0 to 1.
     """
-    count, most = targets.classes.shape
-    real = targets.classes >= 0  # (N, M)
-    truth = targets.boxes[:, :, None]  # (N, M, 1, 4)
+    picture, which = (targets.classes >= 0).nonzero(as_tuple=True)  # (R,): the real objects
+    truth, kinds = targets.boxes[picture, which][:, None], targets.classes[picture, which]  # (R, 1, 4), (R,)
     middle = (truth[..., :2] + truth[..., 2:]) / 2
-    reach = _REACH * strides[:, 0]
-    near = ((centres - middle).abs() < reach[:, None]).all(-1)
+    near = ((centres - middle).abs() < _REACH * strides).all(-1)
     inside = (centres > truth[..., :2]).all(-1) & (centres < truth[..., 2:]).all(-1)
-    allowed = (inside | near) & real[..., None]  # (N, M, cells)
-    iou, _ = overlap(truth, boxes[:, None])
-    wanted = targets.classes.clamp(min=0)[:, :, None].expand(-1, -1, scores.shape[1])
-    likely = scores.transpose(1, 2).gather(1, wanted)
-    alignment = likely**_CLASS_POWER * iou**_OVERLAP_POWER * allowed
-    if not most:
-        return torch.full(scores.shape[:2], -1), torch.zeros(scores.shape[:2])
+    allowed = inside | near  # (R, cells)
+    iou, _ = overlap(truth, boxes[picture])
+    alignment = scores[picture, :, kinds] ** _CLASS_POWER * iou**_OVERLAP_POWER * allowed
     # Among equals (all zero at the very start) the cells nearest to the middle come first.
     nearness = 1e-9 / (1 + ((centres - middle) / strides).square().sum(-1))
-    best = (alignment + nearness * allowed).topk(_CANDIDATES, -1)
-    chosen = torch.zeros_like(alignment).scatter(-1, best.indices, (best.values > 0).float())
-    # A cell that two objects want goes to the one it covers better.
-    contested = torch.where(chosen > 0, iou + _SMALL, torch.zeros_like(iou))
-    strongest, place = contested.max(1)  # (N, cells)
-    taken = strongest > 0
-    rows = torch.arange(count)[:, None]
-    own = torch.arange(scores.shape[1])[None]
+    values, cell = (alignment + nearness * allowed).topk(_CANDIDATES, -1)  # (R, candidates)
+    chosen = values > 0
+    alignment, iou = (part.gather(1, cell) * chosen for part in (alignment, iou))
     # Each object's best cell is asked for as much as that cell can give.
-    peak_alignment = (alignment * (chosen > 0)).amax(-1, keepdim=True)
-    peak_iou = (iou * (chosen > 0)).amax(-1, keepdim=True)
-    normalised = alignment / (peak_alignment + _SMALL) * peak_iou
-    quality = normalised[rows, place, own]
-    return torch.where(taken, place, -1), torch.where(taken, quality, 0)
+    quality = alignment / (alignment.amax(-1, keepdim=True) + _SMALL) * iou.amax(-1, keepdim=True)
+    # A cell that two objects want goes to the one it covers better, if both are as likely to be there.
+    claim = (iou * targets.trust[picture, which][:, None] + _SMALL) * chosen
+    cells_each = scores.shape[1]
+    where = picture[:, None] * cells_each + cell
+    strongest = claim.new_zeros(len(scores) * cells_each).scatter_reduce(0, where.flatten(), claim.flatten(), "amax")
+    won = chosen & (claim == strongest[where])
+    place = torch.full_like(strongest, -1, dtype=torch.long)
+    place[where[won]] = which[:, None].expand_as(where)[won]
+    aligned = torch.zeros_like(strongest)
+    aligned[where[won]] = quality[won]
+    return place.view(-1, cells_each), aligned.view(-1, cells_each)
 
 
 def loss(raw: Tensor, targets: Targets, corners: Tensor, strides: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -133,6 +135,8 @@ def loss(raw: Tensor, targets: Targets, corners: Tensor, strides: Tensor) -> tup
     taken = place >= 0
     index = place.clamp(min=0)
     rows = torch.arange(len(raw))[:, None]
+    if taken.any():
+        quality = quality * targets.trust[rows, index]
     wanted = torch.zeros_like(logits)
     if taken.any():
         kinds = targets.classes[rows, index]

@@ -61,7 +61,7 @@ class Augmented(Dataset[Sample]):
         return len(self._pictures)
 
     def __getitem__(self, index: int) -> Sample:
-        """Image, (size, size, 3) uint8; boxes to learn, (M, 5), and to be unsure about, (K, 5), as in `Picture`."""
+        """Image, (size, size, 3) uint8; boxes to learn, (M, 6), and to be unsure about, (K, 5), as in `Picture`."""
         cv2.setNumThreads(0)
         plan = self._plan
         rng = np.random.default_rng([plan.seed, plan.epoch, index])
@@ -132,17 +132,17 @@ def _move(
     low: NDArray[np.float64],
     high: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    rows = np.concatenate([picture.boxes, picture.unsure])
+    rows = np.concatenate([picture.boxes, np.pad(picture.unsure, ((0, 0), (0, 1)))])
     a, b = rows[:, :2] @ linear.T + offset, rows[:, 2:4] @ linear.T + offset
     whole = np.hstack([np.minimum(a, b), np.maximum(a, b)])
     seen = np.hstack([np.clip(whole[:, :2], low, high), np.clip(whole[:, 2:], low, high)])
     sides = seen[:, 2:] - seen[:, :2]
     part = sides.prod(1) / np.maximum((whole[:, 2:] - whole[:, :2]).prod(1), 1e-6)
-    moved = np.hstack([seen, rows[:, 4:5]]).astype(np.float32)
+    moved = np.hstack([seen, rows[:, 4:]]).astype(np.float32)
     drawn = np.arange(len(rows)) < len(picture.boxes)
     some = (sides > 1).all(1)
     good = (part >= _VISIBLE) & (sides >= _SMALLEST_PX).all(1)
-    return moved[drawn & good], moved[some & ~(drawn & good)]
+    return moved[drawn & good], moved[some & ~(drawn & good), :5]
 
 
 def _develop(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -203,13 +203,13 @@ def _rain(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
 def collate(samples: Sequence[Sample]) -> tuple[Tensor, Targets]:
     """A batch: pictures, (N, 3, size, size) uint8, channels last in memory, and what is in them."""
     images = torch.from_numpy(np.stack([image for image, _, _ in samples])).permute(0, 3, 1, 2)
-    boxes = _padded([boxes for _, boxes, _ in samples])
-    unsure = _padded([unsure for _, _, unsure in samples])
-    return images, Targets(boxes[..., :4], boxes[..., 4].long(), unsure)
+    boxes = _padded([boxes for _, boxes, _ in samples], 6)
+    unsure = _padded([unsure for _, _, unsure in samples], 5)
+    return images, Targets(boxes[..., :4], boxes[..., 4].long(), boxes[..., 5], unsure)
 
 
-def _padded(rows: Sequence[NDArray[np.float32]]) -> Tensor:
-    padded = torch.full((len(rows), max(map(len, rows)), 5), -1.0)
+def _padded(rows: Sequence[NDArray[np.float32]], columns: int) -> Tensor:
+    padded = torch.full((len(rows), max(map(len, rows)), columns), -1.0)
     for place, of_one in enumerate(rows):
         padded[place, : len(of_one)] = torch.from_numpy(of_one)
     return padded

@@ -192,7 +192,7 @@ def test_a_class_is_learned_as_far_as_its_box_is_trusted() -> None:
     raw = perfect(there)
     quarter = float(torch.tensor(0.25).logit())
     raw[..., 4 + PERSON] = raw[..., 4 + PERSON].clamp(max=quarter)
-    place, quality = assign(
+    _, quality = assign(
         raw[..., 4:].sigmoid(), decode(raw, corners, strides), (corners + 0.5) * strides, strides, there
     )
     best = quality.argmax()

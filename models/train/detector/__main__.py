@@ -114,11 +114,9 @@ def read(paths: list[Path], cache: Path, threads: int) -> list[Picture]:
     if not cache.exists():
         cache.parent.mkdir(parents=True, exist_ok=True)
         seen = look(track(paths, "teachers look", console=_console), threads)
-        kept = {
-            f"{path.name} {place}": rows
-            for path, both in zip(paths, seen, strict=True)
-            for place, rows in enumerate(both)
-        }
+        kept: dict[str, Any] = {}
+        for path, rows in zip(paths, seen, strict=True):
+            kept |= {f"{path.name} {place}": of_one for place, of_one in enumerate(rows)}
         np.savez(cache, **kept)
     known = dict(np.load(cache))
     return [label(path, [known[f"{path.name} {place}"] for place in range(2)]) for path in paths]

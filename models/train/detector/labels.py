@@ -193,7 +193,7 @@ def _merge(
 
 
 def _alike(kind: float, others: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return (others == kind) | (np.isin(others, _VEHICLES) & (kind in _VEHICLES))
+    return np.asarray((others == kind) | (np.isin(others, _VEHICLES) & (kind in _VEHICLES)), np.bool_)
 
 
 def overlaps(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

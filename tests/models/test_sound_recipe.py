@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="recipes need the extra `train`")
+pytest.importorskip("onnx", reason="recipes need the extra `train`")
+
+import torch
+
+from agent.evaluate.sounds import UNKNOWN, Sound
+from agent.perception.logmel import BANDS, FLOOR, FRAMES, PATCH, RATE
+from agent.perception.tag import CLASSES
+from models.train import checkpoint
+from models.train.sound.__main__ import release
+from models.train.sound.augment import LEAD, cut, mix
+from models.train.sound.corpus import Corpus, Shelf
+from models.train.sound.learn import Lesson, begin_naming, distillation, naming, teach, vary
+from models.train.sound.network import EMBEDDING, NAMES, Pupil, Tagger
+
+COUNT = 24
+LESSON = Lesson(steps=6, rate=1e-3, batch=4, warm_up=2, keep=2)
+
+
+@pytest.fixture
+def corpus() -> Corpus:
+    random = np.random.default_rng(1)
+    labels = (random.random((COUNT, len(CLASSES))) < 0.3).astype(np.int8)
+    labels[0, 0] = UNKNOWN
+    return Corpus(
+        logmel=random.normal(-2, 2, (COUNT, FRAMES, BANDS)).astype(np.float16),
+        embedding=random.exponential(0.3, (COUNT, EMBEDDING)).astype(np.float16),
+        labels=labels,
+        sound=np.arange(COUNT, dtype=np.int32),
+        mixed=np.arange(COUNT) % 2 == 0,
+    )
+
+
+@pytest.fixture
+def pupil() -> Pupil:
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    return Pupil(len(CLASSES))
+
+
+@pytest.fixture
+def scores() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(2)
+    weight = random.normal(0, 0.1, (NAMES, EMBEDDING)).astype(np.float32)
+    return weight, np.full(NAMES, -3, np.float32)
+
+
+def equal(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_the_network_is_small() -> None:
+    assert sum(parameter.numel() for parameter in Tagger(len(CLASSES)).parameters()) <= 1_000_000
+
+
+def test_a_stopped_lesson_ends_where_an_unbroken_one_does(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    corpus: Corpus,
+    pupil: Pupil,
+    scores: tuple[np.ndarray, np.ndarray],
+) -> None:
+    likely = np.full(COUNT, 1 / COUNT)
+
+    def taught(lesson: Lesson, state_file: Path) -> tuple[Pupil, list[float]]:
+        network = copy.deepcopy(pupil)
+        cost = distillation(network, corpus, scores)
+        return network, teach(lesson, network, corpus, likely, cost, state_file, lambda *_: None)
+
+    whole, losses = taught(LESSON, tmp_path / "whole.pt")
+    assert len(losses) == 3
+    saved = checkpoint.save
+
+    def stop(path: Path, state: dict[str, object]) -> None:
+        saved(path, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        taught(LESSON, tmp_path / "broken.pt")
+    monkeypatch.setattr(checkpoint, "save", saved)
+    again, resumed = taught(LESSON, tmp_path / "broken.pt")
+    assert resumed == losses
+    assert equal(whole, again)
+    with pytest.raises(ValueError, match="another lesson"):
+        taught(replace(LESSON, seed=9), tmp_path / "broken.pt")
+
+
+def test_naming_begins_where_hearing_ended(corpus: Corpus, pupil: Pupil) -> None:
+    meant = [[2 * place, 2 * place + 1] for place in range(len(CLASSES))]
+    begin_naming(pupil, meant)
+    features = pupil.tagger.features(torch.from_numpy(corpus.logmel[:4].astype(np.float32))[:, None])
+    names = pupil.name(features)
+    expected = torch.stack([names[:, pair].mean(1) for pair in meant], 1)
+    difference = pupil.tagger.classify(features) - expected
+    assert torch.allclose(difference, difference[:1, :1].expand_as(difference), atol=1e-4)
+
+
+def test_where_a_label_is_unknown_the_expert_is_believed(
+    corpus: Corpus, pupil: Pupil, scores: tuple[np.ndarray, np.ndarray]
+) -> None:
+    hearing = distillation(pupil.eval(), corpus, scores)
+    seen = torch.from_numpy(corpus.logmel[:1].astype(np.float32))[:, None]
+    chosen = np.zeros(1, np.intp)
+    pulls = []
+    for opinion in (0.0, 1.0):
+        expert = np.full((COUNT, len(CLASSES)), opinion, np.float32)
+        pupil.zero_grad()
+        wrong, _ = naming(pupil, corpus, expert, hearing)(chosen, seen)
+        wrong.backward()  # type: ignore[no-untyped-call]
+        assert pupil.tagger.classify.bias.grad is not None
+        pulls.append(pupil.tagger.classify.bias.grad[0].item())
+    assert pulls[0] > 0 > pulls[1]
+
+
+def test_varied_patches_keep_their_floor() -> None:
+    quiet = np.full((4, FRAMES, BANDS), np.log(FLOOR), np.float32)
+    varied = vary(quiet, np.ones(4, np.bool_), np.random.default_rng(1))
+    np.testing.assert_allclose(varied, np.log(FLOOR), rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_cut_holds_a_loud_moment_and_a_mixture_fills_the_scale(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    street = (random.standard_normal(5 * RATE) * 0.01).astype(np.float32)
+    bang = street.copy()
+    bang[2 * RATE : 2 * RATE + 800] += 0.9
+    piece = cut(bang, random, 12)
+    assert piece.shape == (LEAD + PATCH,)
+    assert np.abs(piece[LEAD:]).max() > 0.5
+    patch, louder = mix(piece, cut(street, random, 30), random)
+    assert patch.shape == (PATCH,)
+    assert patch.dtype == np.float32
+    assert 0.4 < np.abs(patch).max() <= 1.2
+    assert -5 <= louder <= 20
+
+
+def test_every_recording_of_a_class_is_drawn_alike() -> None:
+    def sound(label: str, recording: str) -> Sound:
+        return Sound(file="a", label=label, kind=label, recording=recording, use="ship", seconds=1)
+
+    sounds = [sound("siren", "long")] * 9 + [sound("siren", "short"), sound("background", "street")]
+    shelf = Shelf(sounds, range(len(sounds)))
+    random = np.random.default_rng(1)
+    drawn = [shelf.draw({"event": 1.0}, random) for _ in range(400)]
+    assert 150 < sum(index == 9 for index in drawn) < 250
+    assert max(drawn) < 10
+    assert shelf.draw({"background": 0.5, "hard": 0.5}, random) == 10
+
+
+def test_the_released_files_answer_as_the_network_does(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    release(Tagger(len(CLASSES)).eval(), tmp_path / "a.onnx", tmp_path / "b.onnx")
+    assert (tmp_path / "b.onnx").stat().st_size < 0.6 * (tmp_path / "a.onnx").stat().st_size

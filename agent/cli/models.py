@@ -159,7 +159,8 @@ def build(
 ) -> None:
     """Build TensorRT engines for this device, one at a time; each takes minutes. Stop the agent: memory is scarce.
 
-    An engine serves the TensorRT version, GPU and L4T alone that built it. Exit code 3 if one could not be built.
+    An engine serves the TensorRT version, GPU and L4T alone that built it; those of others are removed first. Exit code
+    3 if one could not be built.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -175,6 +176,7 @@ def build(
     try:
         here = target()
         with cache.locked(), Progress(console=Console(stderr=True), transient=True) as progress:
+            removed = cache.forget_others(here)
             for model in models:
                 task = progress.add_task(model.name, total=None)
 
@@ -194,8 +196,12 @@ def build(
     except InferenceError as error:
         fail(str(error), 3)
     if as_json:
-        typer.echo(json.dumps({"target": asdict(here), "engines": built}, indent=2))
+        typer.echo(
+            json.dumps({"target": asdict(here), "engines": built, "removed": [str(path) for path in removed]}, indent=2)
+        )
     else:
+        for path in removed:
+            typer.echo(f"{path}: of another target, removed")
         for one in built:
             typer.echo(f"{one['name']}: {one['path']}: {one['state']}")
     if problems:

@@ -55,10 +55,14 @@ class Cuda:
             self._context: Any = device.retain_primary_context()
             #: Such as (8, 7).
             self.capability: tuple[int, int] = device.compute_capability()
-            with self.active():
-                self._stream: Any = driver.Stream()
         except driver.Error as error:
             raise InferenceError(f"CUDA: {error}") from error
+        try:
+            with self.active():
+                self._stream: Any = driver.Stream()
+        except InferenceError:
+            self._context.detach()
+            raise
 
     @property
     def stream(self) -> int:

@@ -161,6 +161,34 @@ class EngineCache:
         """
         self._replace(self._timing(target), content)
 
+    def forget_others(self, target: Target) -> list[Path]:
+        """Remove the engines and measurements of every other target: after an upgrade they serve nobody, and take room.
+
+        Returns:
+            The engines that were removed.
+
+        Raises:
+            InferenceError: one cannot be removed.
+        """
+        removed = []
+        try:
+            for path in sorted(self.folder.glob("*.engine")):
+                description = path.with_suffix(".json")
+                try:
+                    known = json.loads(description.read_text(encoding="utf-8"))
+                    kept = known["target"] == asdict(target)
+                except (OSError, ValueError, TypeError, KeyError):
+                    kept = False  # without it an engine is not loaded either
+                if not kept:
+                    description.unlink(missing_ok=True)
+                    path.unlink()
+                    removed.append(path)
+            for path in set(self.folder.glob("*.timing")) - {self._timing(target)}:
+                path.unlink()
+        except OSError as error:
+            raise InferenceError(f"{error.filename}: cannot be removed: {error.strerror}") from error
+        return removed
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One build at a time.

@@ -128,6 +128,19 @@ def test_a_refused_engine_leaves_no_context_behind(trt: Any, driver: Any) -> Non
     assert driver.retained == retained
 
 
+def test_without_a_stream_no_context_stays(driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agent.inference.cuda import Cuda
+
+    def none() -> None:
+        raise driver.MemoryError("cuStreamCreate failed: out of memory")
+
+    monkeypatch.setattr(driver, "Stream", none)
+    retained = driver.retained
+    with pytest.raises(InferenceError, match="out of memory"):
+        Cuda()
+    assert driver.retained == retained
+
+
 def test_without_a_gpu_the_reason_is_told(trt: Any, driver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "devices", 0)
     with pytest.raises(InferenceError, match="no CUDA-capable device"):
@@ -204,6 +217,24 @@ def test_a_damaged_engine_is_not_loaded(tmp_path: Path, damage: str) -> None:
     with pytest.raises(InferenceError, match=r"vigie models build --again"):
         cache.read(KEY)
     assert cache.built_from(KEY) is None
+
+
+def test_what_serves_no_more_is_removed(tmp_path: Path) -> None:
+    cache = EngineCache(tmp_path)
+    before = Target("10.3.0", "8.7", "36.4.2")
+    other = cache.write(EngineKey("a" * 64, before), b"old", "c" * 64)
+    cache.keep_timing(before, b"old")
+    cache.keep_timing(HERE, b"new")
+    ours = [cache.write(key, b"content", "c" * 64) for key in (KEY, EngineKey("b" * 64, HERE))]
+    nameless = tmp_path / "x.engine"
+    nameless.write_bytes(b"half")
+    assert cache.forget_others(HERE) == sorted([other, nameless])
+    assert cache.read(KEY) == b"content"
+    assert cache.timing(HERE) == b"new"
+    assert sorted(tmp_path.iterdir()) == sorted(
+        [*ours, *(path.with_suffix(".json") for path in ours), *tmp_path.glob("*.timing")]
+    )
+    assert cache.timing(before) == b""
 
 
 def test_one_build_at_a_time(tmp_path: Path) -> None:

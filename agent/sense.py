@@ -29,6 +29,7 @@ from agent.capture.open import open_source
 from agent.contract import (
     MAX_AGE_MS,
     MAX_SLOTS,
+    NO_ZONE,
     CameraState,
     ContractError,
     ControlCode,
@@ -106,7 +107,7 @@ class Outlet:
         self._zones = {name: index for index, name in enumerate(zones)}
         self._clock = clock
         self._backlog: deque[tuple[Observation, float]] = deque(maxlen=BACKLOG)
-        self._slots: dict[tuple[int, int, str], int] = {}
+        self._slots: dict[tuple[int, int, str | None], int] = {}
         self._retry_at = 0.0
         self._backoff_s = 0.5
         self.dropped = 0
@@ -129,7 +130,7 @@ class Outlet:
             Kind.EPISODE,
             type=change.type,
             phase=change.phase,
-            zone=self._zones[change.zone],
+            zone=NO_ZONE if change.zone is None else self._zones[change.zone],
             camera=camera,
             slot=slot,
             level=change.level,

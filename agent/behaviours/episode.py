@@ -21,7 +21,7 @@ class EpisodeChange:
 
     Attributes:
         type: What it is.
-        zone: Name of the zone.
+        zone: Name of the zone; None where it is about the camera itself.
         phase: Life cycle.
         time: When, seconds on the source's clock.
         confidence: Four steps.
@@ -31,7 +31,7 @@ class EpisodeChange:
     """
 
     type: EventType
-    zone: str
+    zone: str | None
     phase: Phase
     time: float
     confidence: Confidence = Confidence.MEDIUM
@@ -57,7 +57,7 @@ class Episode:
     `release_s`. In between a change of level is told at once, and every minute that it goes on.
     """
 
-    def __init__(self, event_type: EventType, zone: str, *, hold_s: float = 0.0, release_s: float) -> None:
+    def __init__(self, event_type: EventType, zone: str | None, *, hold_s: float = 0.0, release_s: float) -> None:
         self._change = EpisodeChange(event_type, zone, Phase.NONE, 0.0)
         self._hold_s = hold_s
         self._release_s = release_s
@@ -77,6 +77,7 @@ class Episode:
         confidence: Confidence = Confidence.MEDIUM,
         level: Level = Level.NONE,
         count: int = NO_COUNT,
+        variant: Variant = Variant.NONE,
     ) -> list[EpisodeChange]:
         """What changes now.
 
@@ -86,6 +87,7 @@ class Episode:
             confidence: How sure, while the condition is met.
             level: Occupancy class, while the condition is met.
             count: Persons, while the condition is met.
+            variant: Sort of crowd movement, while the condition is met.
         """
         if met:
             self._met_at = time
@@ -94,7 +96,11 @@ class Episode:
         elif not self.open and time - self._met_at >= BLINK_S:
             self._met_since = None
 
-        now = replace(self._change, confidence=confidence, level=level, count=count) if met else self._change
+        now = (
+            replace(self._change, confidence=confidence, level=level, count=count, variant=variant)
+            if met
+            else self._change
+        )
         if not self.open:
             if met and self._met_since is not None and time - self._met_since >= self._hold_s:
                 return self._tell(now, Phase.STARTED, time)

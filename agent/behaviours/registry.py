@@ -15,6 +15,7 @@ from agent.behaviours.person_loitering import PersonLoitering
 from agent.behaviours.zone import Zone
 from agent.behaviours.zone_intrusion import ZoneIntrusion
 from agent.contract import EventType
+from agent.perception.scene import Need
 from agent.settings import CameraSettings, RuleSettings, SettingsError, explain
 
 
@@ -37,6 +38,12 @@ BEHAVIOURS: dict[EventType, BehaviourClass] = {
     EventType.PERSON_LOITERING: PersonLoitering,
 }
 
+#: What a behaviour needs beside tracks.
+NEEDS: dict[EventType, frozenset[Need]] = {}
+#: What is about the camera itself, and watches no zone.
+OF_CAMERA: frozenset[EventType] = frozenset()
+_WHOLE_PICTURE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+
 
 def build(rule: RuleSettings, camera: CameraSettings) -> Behaviour:
     """The behaviour that a rule asks for.
@@ -49,13 +56,19 @@ def build(rule: RuleSettings, camera: CameraSettings) -> Behaviour:
     if behaviour is None:
         built = ", ".join(event_type.label for event_type in BEHAVIOURS)
         raise SettingsError([f"{path}: this version has no behaviour for it; it has: {built}"])
-    zone = next((zone for zone in camera.zones if zone.name == rule.zone), None)
-    if zone is None:
-        raise SettingsError([f"{path}: zone: it watches a zone of this camera; name one"])
+    if rule.event_type in OF_CAMERA:
+        if rule.zone is not None:
+            raise SettingsError([f"{path}: zone: it watches the camera itself, not a zone of it"])
+        zone = Zone(None, _WHOLE_PICTURE)
+    else:
+        found = next((zone for zone in camera.zones if zone.name == rule.zone), None)
+        if found is None:
+            raise SettingsError([f"{path}: zone: it watches a zone of this camera; name one"])
+        zone = Zone(found.name, found.polygon)
     try:
         parameters = behaviour.Parameters.model_validate(rule.parameters)
     except ValidationError as error:
         raise SettingsError(
             [f"{path}: {problem}" for problem in explain(error, behaviour.Parameters, RuleSettings.model_fields)]
         ) from None
-    return behaviour(Zone(zone.name, zone.polygon), parameters)
+    return behaviour(zone, parameters)

@@ -10,9 +10,10 @@ from datetime import datetime
 
 from agent.behaviours.episode import Behaviour, EpisodeChange
 from agent.behaviours.occupancy import persons
-from agent.behaviours.registry import build
+from agent.behaviours.registry import NEEDS, build
 from agent.capture.frame import Frame
-from agent.perception.scene import Detections, Scene
+from agent.perception.flow import FlowModel
+from agent.perception.scene import Detections, Need, Scene
 from agent.perception.track import Tracker
 from agent.settings import CameraSettings, RuleSettings, SettingsError, parse_schedule
 
@@ -62,6 +63,7 @@ class Watch:
         self._idle = True
         self.persons = 0
         """Persons in the picture now."""
+        self._needs = set[Need]()
         taken = set()
         for rule in camera.rules if rules is None else rules:
             if (rule.type, rule.zone) in taken:
@@ -70,14 +72,16 @@ class Watch:
                 )
             taken.add((rule.type, rule.zone))
             self._rules.append((Schedule(rule.schedule), build(rule, camera)))
+            self._needs |= NEEDS.get(rule.event_type, frozenset())
+        self._flow = FlowModel() if Need.FLOW in self._needs else None
 
     def update(self, frame: Frame, detections: Detections) -> list[EpisodeChange]:
         """What changes with this frame, rule by rule; a rule whose time is over ends what it has open."""
         self._idle = False
-        height, width = frame.image.shape[:2]
         tracks = self._tracker.update(frame.time, detections)
         self.persons = int(persons(tracks).sum())
-        scene = Scene(frame.time, width, height, tracks)
+        flow = self._flow.update(frame.time, frame.image) if self._flow else None
+        scene = Scene(frame.time, frame.image, tracks, flow)
         now = self._wall() if self._wall else None
         changes: list[EpisodeChange] = []
         for schedule, behaviour in self._rules:
@@ -92,4 +96,5 @@ class Watch:
         self._idle = True
         self.persons = 0
         self._tracker = Tracker()
+        self._flow = FlowModel() if self._flow else None
         return [change for _, behaviour in self._rules for change in behaviour.close(time)]

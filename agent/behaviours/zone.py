@@ -16,7 +16,7 @@ _LAST = np.nextafter(np.float32(1), np.float32(0))
 class Zone:
     """A named polygon; it may be concave, its last corner is joined to its first."""
 
-    def __init__(self, name: str, polygon: Sequence[tuple[float, float]]) -> None:
+    def __init__(self, name: str | None, polygon: Sequence[tuple[float, float]]) -> None:
         self.name = name
         corners = np.asarray(polygon, np.float32)
         self._x0, self._y0 = corners[:, 0], corners[:, 1]

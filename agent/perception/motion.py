@@ -17,8 +17,9 @@ import numpy as np
 
 from agent.capture.frame import Frame
 from agent.perception.scene import Detections, ObjectClass
+from agent.perception.shrink import shrink
 
-#: Frames are shrunk by a whole number (that is several times cheaper than a fraction) to at most this width, pixels.
+#: Frames are shrunk to at most this width, pixels.
 _WIDTH = 400
 #: A background is learned for so long, and from so many frames, before anything is reported.
 _WARM_UP_S = 2.0
@@ -72,9 +73,7 @@ class _Background:
         self._shape, self._index, self._time = frame.image.shape, frame.index, frame.time
         self._frames += 1
         height, width = self._shape[:2]
-        shrink = -(-width // _WIDTH)
-        size = (max(1, width // shrink), max(1, height // shrink))
-        small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+        small = shrink(frame.image, _WIDTH)
         rate = 1.0 if self._frames == 1 else min(1.0, max(elapsed / _MEMORY_S, 0.5 / self._frames))
         mask = self._mixture.apply(small, learningRate=rate)
         if self._frames <= _WARM_UP_FRAMES or frame.time - self._since < _WARM_UP_S:
@@ -89,7 +88,7 @@ class _Background:
         stats = stats[1:]  # the first is all the rest of the picture
         stats = stats[stats[:, cv2.CC_STAT_AREA] >= _LEAST_AREA * mask.size]
         corners, sizes = stats[:, :2], stats[:, 2:4]
-        scale = np.array([width / size[0], height / size[1]] * 2, np.float32)
+        scale = np.array([width / small.shape[1], height / small.shape[0]] * 2, np.float32)
         boxes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32) * scale
         upright = sizes[:, 1] >= sizes[:, 0]
         classes = np.where(upright, ObjectClass.PERSON, ObjectClass.VEHICLE).astype(np.uint8)

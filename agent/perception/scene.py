@@ -104,21 +104,72 @@ class Tracks:
         return len(self.ids)
 
 
+class Need(enum.Enum):
+    """What costs time, and is there for behaviours that ask for it alone."""
+
+    FLOW = enum.auto()
+    CHANGE = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How the picture moves, in a grid of square cells; a crowd moves though nobody in it can be told apart.
+
+    Attributes:
+        cell: Side of a cell, pixels of the source frame.
+        velocities: (rows, columns, 2) float32, mean of what moves in each cell, x and y, pixels per second.
+        moving: (rows, columns) float32, share of each cell that moves, 0 to 1.
+    """
+
+    cell: float
+    velocities: FloatArray
+    moving: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class StillThing:
+    """Something that was not there before, does not move, and is not a person as far as anybody knows.
+
+    Attributes:
+        number: Lives as long as the thing, and never leaves the process.
+        box: x0 y0 x1 y1, pixels of the source frame.
+        since: When it was first seen where it is, seconds on the source's clock.
+        area: Share of the box that differs from what was there before, 0 to 1.
+    """
+
+    number: int
+    box: tuple[float, float, float, float]
+    since: float
+    area: float
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """One tick of one camera, as behaviours see it.
 
     Attributes:
         time: Seconds on the source's clock; only differences mean anything.
-        width: Width of the source frame, pixels.
-        height: Height of the source frame, pixels.
+        image: (H, W, 3) uint8, BGR, the source frame; it lives no longer than the tick.
         tracks: Confirmed tracks.
+        flow: How the picture moves, when it was looked at in this tick and a behaviour needs it; else None.
+        still: What has come and stayed, where a behaviour needs it; else empty.
     """
 
     time: float
-    width: int
-    height: int
+    image: NDArray[np.uint8]
     tracks: Tracks
+    flow: Flow | None = None
+    still: tuple[StillThing, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Of the source frame, pixels."""
+        return int(self.image.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Of the source frame, pixels."""
+        return int(self.image.shape[0])
 
     def feet(self) -> FloatArray:
         """(N, 2) float32: the middle of each box's lower edge, fractions of width and height, y down."""

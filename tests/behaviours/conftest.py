@@ -45,7 +45,7 @@ def scene() -> MakeScene:
             ages=np.zeros(count, np.float32),
             unseen=np.full(count, unseen, np.float32),
         )
-        return Scene(time, WIDTH, HEIGHT, tracks)
+        return Scene(time, np.zeros((HEIGHT, WIDTH, 3), np.uint8), tracks)
 
     return make
 

@@ -6,12 +6,16 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from agent.behaviours.altercation import Altercation
+from agent.behaviours.camera_tampered import CameraTampered
 from agent.behaviours.crowd_density import CrowdDensity
 from agent.behaviours.crowd_gathering import CrowdGathering
 from agent.behaviours.direction_wrong_way import DirectionWrongWay
 from agent.behaviours.episode import Behaviour
 from agent.behaviours.parameters import Parameters
+from agent.behaviours.person_down import PersonDown
 from agent.behaviours.person_loitering import PersonLoitering
+from agent.behaviours.person_running import PersonRunning
 from agent.behaviours.zone import Zone
 from agent.behaviours.zone_intrusion import ZoneIntrusion
 from agent.contract import EventType
@@ -36,12 +40,16 @@ BEHAVIOURS: dict[EventType, BehaviourClass] = {
     EventType.ZONE_INTRUSION: ZoneIntrusion,
     EventType.DIRECTION_WRONG_WAY: DirectionWrongWay,
     EventType.PERSON_LOITERING: PersonLoitering,
+    EventType.PERSON_RUNNING: PersonRunning,
+    EventType.PERSON_DOWN: PersonDown,
+    EventType.ALTERCATION: Altercation,
+    EventType.CAMERA_TAMPERED: CameraTampered,
 }
 
 #: What a behaviour needs beside tracks.
-NEEDS: dict[EventType, frozenset[Need]] = {}
+NEEDS: dict[EventType, frozenset[Need]] = {EventType.ALTERCATION: frozenset({Need.FLOW})}
 #: What is about the camera itself, and watches no zone.
-OF_CAMERA: frozenset[EventType] = frozenset()
+OF_CAMERA: frozenset[EventType] = frozenset({EventType.CAMERA_TAMPERED})
 _WHOLE_PICTURE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 
 

@@ -81,7 +81,7 @@ class Watch:
         tracks = self._tracker.update(frame.time, detections)
         self.persons = int(persons(tracks).sum())
         flow = self._flow.update(frame.time, frame.image) if self._flow else None
-        scene = Scene(frame.time, frame.image, tracks, flow)
+        scene = Scene(frame.time, frame.image, tracks, detections, flow)
         now = self._wall() if self._wall else None
         changes: list[EpisodeChange] = []
         for schedule, behaviour in self._rules:

@@ -119,11 +119,20 @@ class Flow:
         cell: Side of a cell, pixels of the source frame.
         velocities: (rows, columns, 2) float32, mean of what moves in each cell, x and y, pixels per second.
         moving: (rows, columns) float32, share of each cell that moves, 0 to 1.
+        acceleration: (rows, columns) float32, mean of how much what is there has sped up, slowed down or turned since
+            the last look, pixels per second squared.
     """
 
     cell: float
     velocities: FloatArray
     moving: FloatArray
+    acceleration: FloatArray
+
+    def centres(self) -> FloatArray:
+        """(rows, columns, 2) float32: the middle of each cell, x and y, pixels of the source frame."""
+        rows, columns = self.moving.shape
+        x, y = np.meshgrid(np.arange(columns), np.arange(rows))
+        return ((np.stack([x, y], axis=-1) + 0.5) * self.cell).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +160,7 @@ class Scene:
         time: Seconds on the source's clock; only differences mean anything.
         image: (H, W, 3) uint8, BGR, the source frame; it lives no longer than the tick.
         tracks: Confirmed tracks.
+        detections: What the detector found, the faint and the unconfirmed too.
         flow: How the picture moves, when it was looked at in this tick and a behaviour needs it; else None.
         still: What has come and stayed, where a behaviour needs it; else empty.
     """
@@ -158,6 +168,7 @@ class Scene:
     time: float
     image: NDArray[np.uint8]
     tracks: Tracks
+    detections: Detections
     flow: Flow | None = None
     still: tuple[StillThing, ...] = ()
 

@@ -10,7 +10,7 @@ import pytest
 
 from agent.behaviours.episode import Behaviour
 from agent.behaviours.registry import build
-from agent.perception.scene import ObjectClass, Scene, Tracks
+from agent.perception.scene import Detections, ObjectClass, Scene, Tracks
 from agent.settings import CameraSettings
 
 WIDTH, HEIGHT = 1000, 500
@@ -45,7 +45,8 @@ def scene() -> MakeScene:
             ages=np.zeros(count, np.float32),
             unseen=np.full(count, unseen, np.float32),
         )
-        return Scene(time, np.zeros((HEIGHT, WIDTH, 3), np.uint8), tracks)
+        found = Detections(tracks.boxes, tracks.scores, tracks.classes)
+        return Scene(time, np.zeros((HEIGHT, WIDTH, 3), np.uint8), tracks, found)
 
     return make
 

@@ -1,0 +1,109 @@
+"""`altercation`: people close to each other move violently and irregularly.
+
+Source: the violent flows of Hassner et al. ("Violent flows: real-time detection of violent crowd behavior", CVPR
+Workshops 2012), whose signal is how much flow changes from one frame to the next. Here the change is an acceleration
+along the movement, in body heights: walking, running and riding are smooth but for the feet, while blows, shoves, falls
+and thrown things exceed the acceleration of free fall. The condition is met when, averaged over two seconds, a
+neighbourhood of two persons accelerates so over an area as large as theirs, and at least two persons were seen there.
+No posture, face or emotion is looked at.
+Known failures: embraces with leaps, children at play, dancing and sport look the same; a fight in which little moves,
+as in holding somebody down, is missed; people of fewer than some thirty pixels are too small, and a camera that shakes
+sees nothing. Sound confirms it, where there is a microphone (`incident.brawl`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from agent.behaviours.episode import Episode, EpisodeChange
+from agent.behaviours.occupancy import persons
+from agent.behaviours.parameters import Parameters
+from agent.behaviours.scale import PersonScale
+from agent.behaviours.zone import Zone
+from agent.contract import Confidence, EventType
+from agent.perception.scene import FloatArray, Flow, Scene
+
+#: Free fall, in heights of a person of 1.7 m per second squared.
+_FREE_FALL = 9.81 / 1.7
+#: Time over which movement is averaged, seconds: longer than a stumble, shorter than a scuffle.
+_MEMORY_S = 2.0
+#: Width and height of the neighbourhood of two persons who could touch each other, body heights.
+_REACH = (1.5, 1.2)
+#: How long somebody counts as present who is not seen: detectors lose people who wrestle, seconds.
+_PRESENT_S = 5.0
+#: Fewer persons than this cannot fight.
+_LEAST = 2
+
+
+class AltercationParameters(Parameters):
+    """Parameters of `altercation`."""
+
+    area: float = Field(
+        0.6,
+        ge=0.1,
+        le=10,
+        description="What must accelerate faster than in free fall, squares of a body height; a person covers 0.3.",
+    )
+    hold_s: float = Field(1.0, ge=0, le=60, description="How long it must go on beyond the two seconds, seconds.")
+    release_s: float = Field(10.0, ge=0, le=3600, description="How long it must be calm before it ends, seconds.")
+
+
+class Altercation:
+    """Violent motion of people close to each other in a zone."""
+
+    Parameters = AltercationParameters
+
+    def __init__(self, zone: Zone, parameters: AltercationParameters) -> None:
+        self._zone = zone
+        self._area = parameters.area
+        self._scale = PersonScale()
+        self._seen: deque[tuple[float, int]] = deque()
+        self._mean: FloatArray | None = None
+        self._time = 0.0
+        self._met = False
+        self._episode = Episode(
+            EventType.ALTERCATION, zone.name, hold_s=parameters.hold_s, release_s=parameters.release_s
+        )
+
+    def update(self, scene: Scene) -> list[EpisodeChange]:
+        """What changes with this scene."""
+        self._scale.update(scene)
+        here = persons(scene.tracks) & self._zone.contains(scene.feet())
+        self._seen.append((scene.time, int(here.sum())))
+        while scene.time - self._seen[0][0] > _PRESENT_S:
+            self._seen.popleft()
+        if scene.flow is not None:
+            agitated = self._agitated(scene, scene.flow)
+            self._met = agitated >= self._area and max(count for _, count in self._seen) >= _LEAST
+        return self._episode.update(scene.time, self._met, confidence=Confidence.MEDIUM)
+
+    def _agitated(self, scene: Scene, flow: Flow) -> float:
+        """The largest agitated area of a neighbourhood in the zone, squares of a body height."""
+        centres = flow.centres()
+        # The feet of a body whose middle is here.
+        level = np.asarray(centres[..., 1] / scene.height, np.float32)
+        feet = np.asarray(level + self._scale.at(level) / 2, np.float32)
+        height = self._scale.at(feet) * scene.height
+        places = np.stack([centres[..., 0] / scene.width, feet], axis=-1).astype(np.float32)
+        inside = self._zone.contains(places.reshape(-1, 2)).reshape(level.shape)
+        now = np.where(inside & (flow.acceleration > _FREE_FALL * height), (flow.cell / height) ** 2, 0)
+        if self._mean is None or self._mean.shape != now.shape:
+            self._mean, self._time = np.zeros(now.shape, np.float32), scene.time
+        elapsed, self._time = scene.time - self._time, scene.time
+        self._mean += (1 - math.exp(-elapsed / _MEMORY_S)) * (now - self._mean).astype(np.float32)
+        usual = float(np.median(height[inside])) if inside.any() else 1.0
+        window = [max(1, round(side * usual / flow.cell)) for side in _REACH]
+        sums = cv2.boxFilter(self._mean, -1, window, normalize=False, borderType=cv2.BORDER_CONSTANT)
+        return float(np.max(sums))
+
+    def close(self, time: float) -> list[EpisodeChange]:
+        """End what is open."""
+        self._seen.clear()
+        self._mean = None
+        self._met = False
+        return self._episode.close(time)

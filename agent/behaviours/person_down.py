@@ -1,0 +1,143 @@
+"""`person.down`: somebody went from upright to lying within moments, and stays.
+
+Source: the fall as a fast loss of height followed by lying still (Noury et al., "A proposal for the classification and
+evaluation of fall detectors", IRBM 29, 2008). Detectors lose people who lie, so it is a place that is watched: where
+the head of a tracked person has fallen by a good part of the body's height within a second and a half, something low
+that may be a person, however faintly seen, must be seen again some moments later, and nobody upright.
+Known failures: who lies down or slides off slowly is no fall; who sits down on the ground fast is one; a fall behind
+something that hides the ground is missed; straight from above nobody has a height to lose.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from agent.behaviours.episode import Episode, EpisodeChange
+from agent.behaviours.occupancy import persons
+from agent.behaviours.parameters import Parameters
+from agent.behaviours.zone import Zone
+from agent.contract import Confidence, EventType
+from agent.perception.scene import FloatArray, ObjectClass, Scene
+
+#: A fall from standing takes less than this, from the first loss of balance on; sitting down takes as long, but ends
+#: higher.
+_FALL_S = 1.5
+#: How far the head must fall in that time, body heights: who sits on a chair keeps three quarters.
+_DROP = 0.4
+#: What is lying: lower than this share of the body's height, or wider than it is high.
+_LOW = 0.6
+#: What stands: at least this share of the body's height.
+_TALL = 0.75
+#: How far from where the feet were somebody comes to lie, body heights: to the side, and nearer to the camera or
+#: farther from it. A bed or a bench would be higher in the picture.
+_REACH, _NEARER, _FARTHER = 1.0, 0.6, 0.15
+#: Least score of what lies: detectors have hardly seen anybody lie.
+_FAINT = 0.2
+#: Looks at something lying that make it believable, and how long one outlives the last look, seconds.
+_LOOKS, _REMEMBERED_S = 3, 15.0
+#: Whatever is low before that is still falling, seconds after the head fell.
+_SETTLED_S = 1.0
+#: Nothing low was seen for so long after the head fell: it was no fall, seconds.
+_UNPROVEN_S = 4.0
+#: Who is upright at the place, while nothing low has been seen for so long, has got up, seconds.
+_UP_S = 1.0
+
+
+@dataclass(slots=True)
+class _Fall:
+    """Where and when a head fell; pixels and seconds."""
+
+    time: float
+    x: float
+    floor: float
+    tall: float
+    looks: int = 0
+    low_at: float = 0.0
+
+
+class PersonDownParameters(Parameters):
+    """Parameters of `person.down`."""
+
+    hold_s: float = Field(8.0, ge=0.5, le=3600, description="How long somebody must stay down, from the fall, seconds.")
+    release_s: float = Field(5.0, ge=0, le=3600, description="How long nobody must be down before it ends, seconds.")
+
+
+class PersonDown:
+    """Somebody who has fallen in a zone."""
+
+    Parameters = PersonDownParameters
+
+    def __init__(self, zone: Zone, parameters: PersonDownParameters) -> None:
+        self._zone = zone
+        self._hold_s = parameters.hold_s
+        #: For each track its latest (time, top, bottom, height, width over height).
+        self._ways: dict[int, deque[tuple[float, float, float, float, float]]] = {}
+        self._falls: list[_Fall] = []
+        self._episode = Episode(EventType.PERSON_DOWN, zone.name, release_s=parameters.release_s)
+
+    def update(self, scene: Scene) -> list[EpisodeChange]:
+        """What changes with this scene."""
+        tracks = scene.tracks
+        self._ways = {track: self._ways.get(track, deque()) for track in tracks.ids.tolist()}
+        inside = self._zone.contains(scene.feet())
+        for row in np.flatnonzero(persons(tracks) & inside):
+            self._follow(int(tracks.ids[row]), scene.time, tracks.boxes[row])
+        self._look(scene)
+        self._falls = [fall for fall in self._falls if not _over(fall, scene.time)]
+        down = any(fall.looks >= _LOOKS and scene.time - fall.time >= self._hold_s for fall in self._falls)
+        return self._episode.update(scene.time, down, confidence=Confidence.MEDIUM)
+
+    def _follow(self, track: int, time: float, box: FloatArray) -> None:
+        """Note a fall if the head of a track has just fallen."""
+        x0, top, x1, bottom = box.tolist()
+        way = self._ways[track]
+        way.append((time, top, bottom, bottom - top, (x1 - x0) / max(bottom - top, 1.0)))
+        while time - way[0][0] > 2 * _FALL_S:
+            way.popleft()
+        upright = [moment for moment in way if moment[4] < 1 / 1.3 and time - moment[0] <= _FALL_S]
+        if not upright:
+            return
+        highest = min(upright, key=lambda moment: moment[1])
+        tall = max(moment[3] for moment in way if moment[0] <= highest[0])
+        fallen = top - highest[1]
+        # Towards the camera the feet go down in the picture as well, and farther than the head.
+        if fallen < _DROP * tall or fallen <= bottom - highest[2]:
+            return
+        fall = _Fall(time, (x0 + x1) / 2, highest[2], tall)
+        if all(abs(other.x - fall.x) > _REACH * tall for other in self._falls):
+            self._falls.append(fall)
+
+    def _look(self, scene: Scene) -> None:
+        """What is there where somebody fell."""
+        found = scene.detections
+        maybe = (found.classes == ObjectClass.PERSON) & (found.scores >= _FAINT)
+        boxes = found.boxes[maybe]
+        x, wide, high = (boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+        for fall in self._falls:
+            beside = np.abs(x - fall.x) / fall.tall
+            below = (boxes[:, 3] - fall.floor) / fall.tall
+            near = (beside <= _REACH) & (below >= -_FARTHER) & (below <= _NEARER)
+            low = near & ((high <= _LOW * fall.tall) | (wide >= high))
+            if low.any() and scene.time - fall.time < _SETTLED_S:
+                continue
+            if low.any():
+                fall.looks, fall.low_at = fall.looks + 1, scene.time
+            elif (near & (high >= _TALL * fall.tall)).any() and scene.time - max(fall.low_at, fall.time) > _UP_S:
+                fall.looks, fall.low_at = 0, 0.0
+                fall.time = -np.inf
+
+    def close(self, time: float) -> list[EpisodeChange]:
+        """End what is open."""
+        self._ways.clear()
+        self._falls.clear()
+        return self._episode.close(time)
+
+
+def _over(fall: _Fall, time: float) -> bool:
+    if fall.looks < _LOOKS:
+        return time - fall.time > _UNPROVEN_S
+    return time - fall.low_at > _REMEMBERED_S

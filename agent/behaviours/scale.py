@@ -1,0 +1,57 @@
+"""How tall a person is in the picture, by place: what makes "fast" and "close" mean the same near the camera and far.
+
+On flat ground the height of people in the picture grows linearly with the place of their feet (Hoiem et al., "Putting
+objects in perspective", IJCV 80, 2008). The line is fitted to the persons seen, with exponential forgetting; before
+there are any, a person is taken to fill a fifth of the picture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agent.behaviours.occupancy import persons
+from agent.perception.scene import FloatArray, Scene
+
+#: What a person fills where none has been seen, as a share of the picture's height.
+_USUAL = 0.2
+#: The first guess counts as much as so many persons seen once each.
+_DOUBT = 20.0
+#: How much the level is trusted beside the slope: people at one depth say nothing of other depths.
+_SLOPE_DOUBT = 4.0
+#: Persons after which a sight counts for half: a camera may be moved.
+_HALF_LIFE = 5000.0
+#: Limits of a person's height, shares of the picture's height.
+_SMALLEST, _LARGEST = 0.02, 1.5
+
+
+class PersonScale:
+    """Learns the height of persons over the picture; all in shares of its height."""
+
+    def __init__(self) -> None:
+        # Normal equations of height over the feet's y, beginning with a level line.
+        self._matrix = np.array([[_DOUBT, 0.5 * _DOUBT], [0.5 * _DOUBT, 0.25 * _DOUBT + _SLOPE_DOUBT]])
+        self._right = np.array([_USUAL * _DOUBT, 0.5 * _USUAL * _DOUBT])
+        self._line = np.array([_USUAL, 0.0])
+
+    def update(self, scene: Scene) -> None:
+        """Learn from the persons who are seen whole, upright and within the picture."""
+        boxes = scene.tracks.boxes / np.array([scene.width, scene.height] * 2, np.float32)
+        tall = boxes[:, 3] - boxes[:, 1]
+        whole = (boxes > 0.01).all(axis=1) & (boxes < 0.99).all(axis=1)
+        upright = tall * scene.height > 1.5 * (boxes[:, 2] - boxes[:, 0]) * scene.width
+        rows = persons(scene.tracks) & (scene.tracks.unseen == 0) & whole & upright
+        if not rows.any():
+            return
+        ones = np.stack([np.ones(int(rows.sum())), boxes[rows, 3]], axis=1)
+        keep = 0.5 ** (len(ones) / _HALF_LIFE)
+        self._matrix = keep * self._matrix + ones.T @ ones
+        self._right = keep * self._right + ones.T @ tall[rows]
+        self._line = np.linalg.solve(self._matrix, self._right)
+
+    def at(self, y: FloatArray) -> FloatArray:
+        """Height of a person whose feet are there, shares of the picture's height.
+
+        Args:
+            y: Of the feet, share of the picture's height, any shape, float32.
+        """
+        return np.asarray(np.clip(self._line[0] + self._line[1] * y, _SMALLEST, _LARGEST), np.float32)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agent.perception.flow import FlowModel
+from agent.perception.scene import Flow
+
+WIDTH, HEIGHT = 600, 300
+RANDOM = np.random.default_rng(1)
+GROUND = np.asarray(
+    cv2.GaussianBlur(RANDOM.integers(60, 200, (HEIGHT, WIDTH, 3)).astype(np.uint8), (0, 0), 4), np.uint8
+)
+CLOTH = cv2.GaussianBlur(RANDOM.integers(0, 256, (120, 90, 3)).astype(np.uint8), (0, 0), 3)
+
+
+def picture(x: float, gain: float = 1.0) -> NDArray[np.uint8]:
+    """A patterned thing in front of a patterned ground."""
+    image = GROUND.copy()
+    image[100:220, round(x) : round(x) + 90] = CLOTH
+    lit: NDArray[np.uint8] = np.clip(image * gain, 0, 255).astype(np.uint8)
+    return lit
+
+
+def last(places: list[float], fps: float = 10.0) -> Flow:
+    model, found = FlowModel(), None
+    for tick, x in enumerate(places):
+        found = model.update(tick / fps, picture(x))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("speed", [-100.0, 60.0, 120.0])
+def test_what_moves_has_its_velocity(speed: float) -> None:
+    flow = last([250 + speed * tick / 10 for tick in range(5)])
+    x, y = (flow.centres() / (WIDTH, HEIGHT)).reshape(-1, 2).T
+    middle = (250 + 0.35 * speed + 45) / WIDTH
+    on = ((np.abs(x - middle) < 0.04) & (np.abs(y - 160 / HEIGHT) < 0.15)).reshape(flow.moving.shape)
+    assert flow.moving[on].mean() > 0.8
+    np.testing.assert_allclose(np.median(flow.velocities[on], axis=0), [speed, 0], atol=15)
+    off = (x < 0.2).reshape(flow.moving.shape)
+    assert flow.moving[off].mean() < 0.05
+
+
+def test_steady_movement_does_not_accelerate_and_a_jerk_does() -> None:
+    steady = last([200 + 9 * tick for tick in range(6)])
+    jerk = last([200, 209, 218, 227, 236, 215])
+    assert jerk.acceleration.max() > 1500
+    assert steady.acceleration.max() < 0.5 * jerk.acceleration.max()
+
+
+def test_a_change_of_light_moves_nothing() -> None:
+    model = FlowModel()
+    model.update(0.0, picture(200))
+    flow = model.update(0.1, picture(200, gain=1.15))
+    assert flow is None or flow.moving.mean() < 0.05
+
+
+def test_there_is_nothing_to_compare_with_at_first_too_early_or_after_a_pause() -> None:
+    model = FlowModel()
+    assert model.update(0.0, picture(200)) is None
+    assert model.update(0.02, picture(205)) is None
+    assert model.update(0.1, picture(210)) is not None
+    assert model.update(5.0, picture(210)) is None
+    assert model.update(5.1, np.ascontiguousarray(picture(210)[::2, ::2])) is None
+
+
+def test_a_camera_that_shakes_sees_nothing_move() -> None:
+    model = FlowModel()
+    model.update(0.0, GROUND)
+    assert model.update(0.1, np.roll(GROUND, 9, axis=1)) is None

@@ -29,6 +29,8 @@ from models.train.sound.learn import Cost, Lesson, begin_naming, distillation, n
 from models.train.sound.network import Pupil, Tagger
 
 _console = Console(stderr=True)
+#: How often a patch as it was recorded is heard, beside one of a mixture: these few are soon learnt by heart.
+_AS_RECORDED = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +53,29 @@ class Recipe:
     """All that decides what comes out.
 
     Attributes:
-        mixtures: Patches made by mixing.
+        mixtures: Patches made by mixing as a street would.
+        strange: Patches made by mixing what no street has heard.
         variants: The networks.
         naming: The second lesson.
     """
 
     mixtures: int
+    strange: int
     variants: tuple[Variant, ...]
     naming: Lesson
 
 
 RECIPE = Recipe(
     38_000,
+    60_000,
     (
-        Variant("vigie-sound", ("ship",), Lesson(3000, 2e-3)),
-        Variant("vigie-sound-nc", ("ship", "noncommercial"), Lesson(1000, 1e-3, seed=2)),
+        Variant("vigie-sound", ("ship",), Lesson(5000, 2e-3)),
+        Variant("vigie-sound-nc", ("ship", "noncommercial"), Lesson(2000, 1e-3, seed=2)),
     ),
     Lesson(300, 3e-4, seed=3),
 )
 SMOKE = Recipe(
+    1000,
     1000,
     (Variant("vigie-sound", ("ship",), Lesson(60, 2e-3, warm_up=10, keep=10)),),
     Lesson(30, 5e-4, seed=3, warm_up=5, keep=10),
@@ -89,7 +95,7 @@ def main(
     recipe = RECIPE
     if smoke:
         recipe, sounds, scratch, out = SMOKE, sounds[::12], scratch / "smoke", scratch / "smoke"
-    corpus = build(data, sounds, recipe.mixtures, scratch / "corpus", _track)
+    corpus = build(data, sounds, recipe.mixtures, recipe.strange, scratch / "corpus", _track)
     course = Course(recipe, sounds, corpus, yamnet_scores(data), Yamnet(data / "models").meant, scratch)
     for fold in () if smoke else range(FOLDS):
         for name, network, _ in course.attend(fold):
@@ -128,8 +134,9 @@ class Course:
         for variant in self._recipe.variants:
             learnt = np.isin(self._use, variant.uses) & (self._fold != fold)
             cost = distillation(pupil, self._corpus, self._scores)
+            likely = learnt * np.where(self._corpus.mixed, 1.0, _AS_RECORDED)
             heard = self._teach(
-                variant.hearing, pupil, learnt / learnt.sum(), cost, place / f"{variant.name}-hearing.pt"
+                variant.hearing, pupil, likely / likely.sum(), cost, place / f"{variant.name}-hearing.pt"
             )
             graduate = copy.deepcopy(pupil)
             named = self._name(graduate, learnt, place / f"{variant.name}-naming.pt")

@@ -33,10 +33,53 @@ def cut(samples: Samples, random: np.random.Generator, within_db: float) -> Samp
     return piece
 
 
-def faster(piece: Samples, random: np.random.Generator) -> Samples:
-    """The same played up to a tenth faster or slower, pitch and all, ending at the same moment."""
-    places = len(piece) - 1 - np.arange(len(piece))[::-1] * random.uniform(0.9, 1.1)
+def faster(piece: Samples, rate: float) -> Samples:
+    """The same played so many times faster, pitch and all, ending at the same moment."""
+    places = len(piece) - 1 - np.arange(len(piece))[::-1] * rate
     return np.asarray(np.interp(places, np.arange(len(piece)), piece, left=0.0), np.float32)
+
+
+def strange(piece: Samples, random: np.random.Generator) -> Samples:
+    """A sound that nobody knows: played much faster or slower, backwards, through a random filter of an octave's grain.
+
+    Only for a lesson that needs no labels: a teacher says what it hears in anything.
+    """
+    piece = faster(piece, np.exp(random.uniform(-0.6, 0.6)))
+    if random.random() < 0.3:
+        piece = piece[::-1]
+    if random.random() < 0.5:
+        octaves = np.log2(np.maximum(_FREQUENCIES, 31) / 31)
+        gains = np.interp(octaves, np.arange(10), random.normal(0, 8, 10))
+        filtered = np.fft.irfft(np.fft.rfft(piece, _FFT) * 10 ** (gains / 20), _FFT)
+        piece = filtered[: len(piece)].astype(np.float32)
+    return np.ascontiguousarray(piece, np.float32)
+
+
+def synthesised(random: np.random.Generator) -> Samples:
+    """A whistle, wail, buzz, hiss, or a few knocks, (`LEAD` + `PATCH`,) float32."""
+    time = np.arange(LEAD + PATCH) / RATE
+    kind = random.integers(4)
+    if kind == 3:
+        piece = random.standard_normal(len(time)) * 0.01
+        for begin in random.integers(LEAD // 2, len(time), random.integers(1, 6)):
+            ring = np.exp(-time[: len(time) - begin] / random.uniform(0.003, 0.2))
+            tone = np.sin(2 * np.pi * random.uniform(100, 5000) * time[: len(time) - begin])
+            noise = random.standard_normal(len(time) - begin)
+            piece[begin:] += ring * (tone * random.random() + noise * random.random())
+    elif kind == 2:
+        piece = random.standard_normal(len(time))
+    else:
+        wail = 2 ** (random.uniform(0, 1.2) * np.sin(2 * np.pi * random.uniform(0.1, 6) * time + random.uniform(0, 6)))
+        phase = 2 * np.pi * np.cumsum(np.exp(random.uniform(4.6, 7.8)) * wail) / RATE
+        harmonics = 1 if kind == 0 else int(random.integers(2, 20))
+        fall = random.uniform(0.3, 1.5)
+        piece = sum((np.sin(n * phase) / n**fall for n in range(1, harmonics + 1)), np.zeros(len(time)))
+    if random.random() < 0.5:
+        piece = piece * (1 + np.sin(2 * np.pi * np.exp(random.uniform(-0.7, 4)) * time)) / 2
+    if random.random() < 0.5:
+        begin, end = np.sort(random.uniform(LEAD / RATE, time[-1], 2))
+        piece = piece * ((time > begin) & (time < end) | (random.random() < 0.2))
+    return np.asarray(piece, np.float32)
 
 
 def room(random: np.random.Generator) -> NDArray[np.complex64]:
@@ -75,7 +118,7 @@ def mix(event: Samples, other: Samples | None, random: np.random.Generator) -> t
         The patch, (`PATCH`,) float32 with its peak near 0.7, and how much louder than the other sound the event is, dB.
     """
     if random.random() < 0.3:
-        event = faster(event, random)
+        event = faster(event, random.uniform(0.9, 1.1))
     louder = random.uniform(-5, 20) if other is not None else np.inf
     transfer = room(random) if random.random() < 0.4 else np.ones(1, np.complex64)
     spectrum = np.fft.rfft(event, _FFT) * transfer

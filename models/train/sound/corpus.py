@@ -20,7 +20,7 @@ from agent.evaluate.sounds import UNKNOWN, Sound, folds, patch_labels, samples, 
 from agent.evaluate.yamnet import Yamnet
 from agent.perception.logmel import PATCH, logmel
 from agent.perception.tag import CLASSES, patches
-from models.train.sound.augment import cut, mix
+from models.train.sound.augment import cut, mix, strange, synthesised
 
 #: Patches a file: a stop loses no more than one file's work.
 _CHUNK = 1000
@@ -28,7 +28,11 @@ _CHUNK = 1000
 _FIRST = {"event": 0.55, "hard": 0.12, "background": 0.33}
 #: The same for the sound behind it.
 _BEHIND = {"event": 0.12, "hard": 0.08, "background": 0.8}
+#: The same where no label is wanted.
+_STRANGE = {"event": 0.35, "hard": 0.15, "background": 0.5}
 _ALONE = 0.2
+#: How often a strange mixture has a sound that no recording is needed for.
+_SYNTHESISED = 0.35
 
 Track = Callable[[Sequence[Any], str], Iterable[Any]]
 
@@ -40,7 +44,7 @@ class Corpus:
     Attributes:
         logmel: (N, 96, 64) float16.
         embedding: What YAMNet makes of it, (N, 1024) float16, zero or more.
-        labels: (N, 7) int8: 1 there, 0 not there, `UNKNOWN`.
+        labels: (N, 7) int8: 1 there, 0 not there, `UNKNOWN`; of strange mixtures nothing is known.
         sound: (N,) int32: index of the (first) sound in the manifest. A second one is of the same fold and may be
             used for whatever the first may.
         mixed: (N,) bool: a mixture, or a patch as it was recorded.
@@ -79,13 +83,14 @@ class Shelf:
         return int(random.choice(recordings[random.choice(list(recordings))]))
 
 
-def build(data: Path, sounds: Sequence[Sound], mixtures: int, cache: Path, track: Track) -> Corpus:
+def build(data: Path, sounds: Sequence[Sound], mixtures: int, strange_ones: int, cache: Path, track: Track) -> Corpus:
     """All patches as they are recorded, then mixtures; what an earlier call has made is read.
 
     Args:
         data: Folder of the shared data.
         sounds: Its manifest.
-        mixtures: How many patches are made by mixing.
+        mixtures: How many patches are made by mixing as a street would.
+        strange_ones: How many by mixing what no street has heard.
         cache: Folder of the finished parts.
         track: Shows progress.
     """
@@ -105,9 +110,13 @@ def build(data: Path, sounds: Sequence[Sound], mixtures: int, cache: Path, track
     def mixed(number: int) -> Corpus:
         return _kept(cache / f"mixed-{number}.npz", lambda: _mixtures(sounds, shelves, number, hear, yamnet))
 
+    def strangely(number: int) -> Corpus:
+        return _kept(cache / f"strange-{number}.npz", lambda: _strange(sounds, shelves, number, hear, yamnet))
+
     shelves = _shelves(sounds)
     parts = [recorded(first) for first in track(range(0, len(sounds), _CHUNK), "recordings")]
     parts += [mixed(number) for number in track(range(-(-mixtures // _CHUNK)), "mixtures")]
+    parts += [strangely(number) for number in track(range(-(-strange_ones // _CHUNK)), "strange mixtures")]
     return _joined(parts)
 
 
@@ -181,6 +190,30 @@ def _mixtures(
             labels[place][(truth[second] == 1) & (labels[place] == 0)] = 1 if louder < 5 else UNKNOWN
         firsts[place] = first
     return Corpus(_bands(pieces), _taught(yamnet, pieces), labels, firsts, np.ones(_CHUNK, np.bool_))
+
+
+def _strange(
+    sounds: Sequence[Sound],
+    shelves: Sequence[tuple[Shelf, Shelf]],
+    number: int,
+    hear: Callable[[int], Any],
+    yamnet: Yamnet,
+) -> Corpus:
+    random = np.random.default_rng((1, number))
+    pieces = np.empty((_CHUNK, PATCH), np.float32)
+    firsts = np.empty(_CHUNK, np.int32)
+    for place in range(_CHUNK):
+        free, learnt = shelves[int(random.integers(len(shelves)))]
+        first = (free if random.random() < 0.5 else learnt).draw(_STRANGE, random)
+        event = strange(cut(hear(first), random, 30), random)
+        other = synthesised(random)
+        if random.random() >= _SYNTHESISED:
+            second = (free if sounds[first].use == "ship" else learnt).draw(_BEHIND, random)
+            other = strange(cut(hear(second), random, 30), random)
+        pieces[place], _ = mix(*((event, other) if random.random() < 0.5 else (other, event)), random)
+        firsts[place] = first
+    unknown = np.full((_CHUNK, len(CLASSES)), UNKNOWN, np.int8)
+    return Corpus(_bands(pieces), _taught(yamnet, pieces), unknown, firsts, np.ones(_CHUNK, np.bool_))
 
 
 def yamnet_scores(data: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 #: Values of YAMNet's embedding, and names that it reads from it.
 EMBEDDING, NAMES = 1024, 521
 #: Channels and stride of each layer; plain convolutions are trained twice as fast on a CPU as depthwise ones.
-_LAYERS = ((16, 2), (32, 2), (64, 2), (96, 1), (128, 2), (160, 1))
+_LAYERS = ((16, 2), (32, 2), (64, 2), (96, 1), (160, 2), (256, 1))
 #: Mean and deviation of log-mel in streets, roughly.
 _MEAN, _DEVIATION = -2.0, 2.5
 
@@ -38,7 +38,7 @@ class Tagger(nn.Module):
         self.classify = nn.Linear(2 * before, classes)
 
     def features(self, logmel: Tensor) -> Tensor:
-        """(N, 1, 96, 64) float32 to (N, 320): mean and maximum of each channel."""
+        """(N, 1, 96, 64) float32 to (N, 512): mean and maximum of each channel."""
         maps = self.layers((logmel - _MEAN) / _DEVIATION)
         levelled: Tensor = self.level(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1))
         return levelled

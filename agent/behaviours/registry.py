@@ -10,6 +10,7 @@ from agent.behaviours.altercation import Altercation
 from agent.behaviours.camera_tampered import CameraTampered
 from agent.behaviours.crowd_density import CrowdDensity
 from agent.behaviours.crowd_gathering import CrowdGathering
+from agent.behaviours.crowd_movement import CrowdMovement
 from agent.behaviours.direction_wrong_way import DirectionWrongWay
 from agent.behaviours.episode import Behaviour
 from agent.behaviours.parameters import Parameters
@@ -37,6 +38,7 @@ class BehaviourClass(Protocol):
 BEHAVIOURS: dict[EventType, BehaviourClass] = {
     EventType.CROWD_DENSITY: CrowdDensity,
     EventType.CROWD_GATHERING: CrowdGathering,
+    EventType.CROWD_MOVEMENT: CrowdMovement,
     EventType.ZONE_INTRUSION: ZoneIntrusion,
     EventType.DIRECTION_WRONG_WAY: DirectionWrongWay,
     EventType.PERSON_LOITERING: PersonLoitering,
@@ -47,7 +49,10 @@ BEHAVIOURS: dict[EventType, BehaviourClass] = {
 }
 
 #: What a behaviour needs beside tracks.
-NEEDS: dict[EventType, frozenset[Need]] = {EventType.ALTERCATION: frozenset({Need.FLOW})}
+NEEDS: dict[EventType, frozenset[Need]] = {
+    EventType.CROWD_MOVEMENT: frozenset({Need.FLOW}),
+    EventType.ALTERCATION: frozenset({Need.FLOW}),
+}
 #: What is about the camera itself, and watches no zone.
 OF_CAMERA: frozenset[EventType] = frozenset({EventType.CAMERA_TAMPERED})
 _WHOLE_PICTURE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))

@@ -30,6 +30,9 @@ _LEAST_S = 0.08
 _MOST_S = 0.6
 #: What moves by less between two looks, pixels of the small picture, is noise.
 _NOISE_PX = 0.3
+#: The search carries movement on into ground without a pattern; what moves also changes, by so many grey levels on
+#: average over so many pixels.
+_CHANGED, _AROUND = 4, 3
 #: When more than this share of the picture moves, it is the camera that moves.
 _TOO_MUCH = 0.7
 
@@ -60,7 +63,9 @@ class FlowModel:
         if before is None or before.shape != small.shape or elapsed > _MOST_S:
             return None
         pixels = self._search.calc(before, small, None)
-        moving = (np.hypot(pixels[..., 0], pixels[..., 1]) > _NOISE_PX).astype(np.float32)
+        fast = np.hypot(pixels[..., 0], pixels[..., 1]) > _NOISE_PX
+        changed = cv2.blur(cv2.absdiff(before, small), (_AROUND, _AROUND)) > _CHANGED
+        moving = (fast & changed).astype(np.float32)
         if moving.mean() > _TOO_MUCH:
             return None
         scale = image.shape[1] / small.shape[1]

@@ -32,7 +32,7 @@ _MOST_S = 0.6
 _NOISE_PX = 0.3
 #: The search carries movement on into ground without a pattern; what moves also changes, by so many grey levels on
 #: average over so many pixels.
-_CHANGED, _AROUND = 4, 3
+_CHANGED, _AROUND = 3, 5
 #: When more than this share of the picture moves, it is the camera that moves.
 _TOO_MUCH = 0.7
 
@@ -66,7 +66,7 @@ class FlowModel:
         fast = np.hypot(pixels[..., 0], pixels[..., 1]) > _NOISE_PX
         changed = cv2.blur(cv2.absdiff(before, small), (_AROUND, _AROUND)) > _CHANGED
         moving = (fast & changed).astype(np.float32)
-        if moving.mean() > _TOO_MUCH:
+        if fast.mean() > _TOO_MUCH:
             return None
         scale = image.shape[1] / small.shape[1]
         rows, columns = small.shape[0] // _CELL, small.shape[1] // _CELL

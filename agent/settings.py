@@ -174,12 +174,36 @@ class InferenceSettings(_Table):
 Point = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
 
 
+class CalibrationSettings(_Table):
+    """Where points of the ground are seen: what tells square metres from a picture."""
+
+    picture: tuple[Point, Point, Point, Point] = Field(
+        description="Four points on the ground, as fractions of the frame's width and height; no three on one line."
+    )
+    ground_m: tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]] = Field(
+        description="The same points as measured on the ground, metres, in any frame of reference: "
+        "[[0, 0], [6, 0], [6, 4], [0, 4]] are the corners of 6 m by 4 m."
+    )
+
+    @model_validator(mode="after")
+    def _spans_an_area(self) -> CalibrationSettings:
+        for points, least in ((self.picture, 1e-4), (self.ground_m, 0.1)):
+            for left_out in range(4):
+                (x0, y0), (x1, y1), (x2, y2) = (p for place, p in enumerate(points) if place != left_out)
+                if abs((x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)) / 2 < least:
+                    raise ValueError("three of the four points are nearly on one line: choose the corners of an area")
+        return self
+
+
 class ZoneSettings(_Table):
     """An area of the picture; a person is in it when the feet are."""
 
     name: Name = Field(description="Name of the zone, unique on the device; it is part of the events.")
     polygon: tuple[Point, ...] = Field(
         min_length=3, max_length=64, description="Corners as fractions of the frame's width and height."
+    )
+    calibration: CalibrationSettings | None = Field(
+        None, description="Distances on the ground, for densities in persons per square metre."
     )
 
     @field_validator("polygon")

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from agent.behaviours.altercation import Altercation
 from agent.behaviours.camera_tampered import CameraTampered
 from agent.behaviours.crowd_density import CrowdDensity
+from agent.behaviours.crowd_forecast import CrowdForecast
 from agent.behaviours.crowd_gathering import CrowdGathering
 from agent.behaviours.crowd_movement import CrowdMovement
 from agent.behaviours.direction_wrong_way import DirectionWrongWay
@@ -17,11 +18,11 @@ from agent.behaviours.parameters import Parameters
 from agent.behaviours.person_down import PersonDown
 from agent.behaviours.person_loitering import PersonLoitering
 from agent.behaviours.person_running import PersonRunning
-from agent.behaviours.zone import Zone
+from agent.behaviours.zone import Calibration, Zone
 from agent.behaviours.zone_intrusion import ZoneIntrusion
 from agent.contract import EventType
 from agent.perception.scene import Need
-from agent.settings import CameraSettings, RuleSettings, SettingsError, explain
+from agent.settings import CameraSettings, RuleSettings, SettingsError, ZoneSettings, explain
 
 
 class BehaviourClass(Protocol):
@@ -39,6 +40,7 @@ BEHAVIOURS: dict[EventType, BehaviourClass] = {
     EventType.CROWD_DENSITY: CrowdDensity,
     EventType.CROWD_GATHERING: CrowdGathering,
     EventType.CROWD_MOVEMENT: CrowdMovement,
+    EventType.CROWD_FORECAST: CrowdForecast,
     EventType.ZONE_INTRUSION: ZoneIntrusion,
     EventType.DIRECTION_WRONG_WAY: DirectionWrongWay,
     EventType.PERSON_LOITERING: PersonLoitering,
@@ -77,7 +79,7 @@ def build(rule: RuleSettings, camera: CameraSettings) -> Behaviour:
         found = next((zone for zone in camera.zones if zone.name == rule.zone), None)
         if found is None:
             raise SettingsError([f"{path}: zone: it watches a zone of this camera; name one"])
-        zone = Zone(found.name, found.polygon)
+        zone = _zone(found, path)
     try:
         parameters = behaviour.Parameters.model_validate(rule.parameters)
     except ValidationError as error:
@@ -85,3 +87,11 @@ def build(rule: RuleSettings, camera: CameraSettings) -> Behaviour:
             [f"{path}: {problem}" for problem in explain(error, behaviour.Parameters, RuleSettings.model_fields)]
         ) from None
     return behaviour(zone, parameters)
+
+
+def _zone(zone: ZoneSettings, path: str) -> Zone:
+    points = zone.calibration
+    try:
+        return Zone(zone.name, zone.polygon, Calibration(points.picture, points.ground_m) if points else None)
+    except ValueError as error:
+        raise SettingsError([f"{path}: {error}"]) from None

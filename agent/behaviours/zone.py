@@ -4,20 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.perception.scene import FloatArray
+
+
+class Calibration:
+    """From the picture to the ground: the homography of four points (Hartley and Zisserman, 2004, section 4.1)."""
+
+    def __init__(self, picture: Sequence[tuple[float, float]], ground_m: Sequence[tuple[float, float]]) -> None:
+        """Set up.
+
+        Args:
+            picture: Four points, fractions of width and height.
+            ground_m: The same points on the ground, metres.
+        """
+        matrix = cv2.getPerspectiveTransform(np.array(picture, np.float32), np.array(ground_m, np.float32))
+        # Its sign is free: the calibrated points are before the camera.
+        depths = np.column_stack([np.asarray(picture), np.ones(4)]) @ matrix[2]
+        self._matrix = matrix * np.sign(depths[0])
+        if not (depths * np.sign(depths[0]) > 0).all():
+            raise ValueError("the calibration's points do not lie in the same order in the picture and on the ground")
+
+    def ground(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Places on the ground, (N, 2) metres, of points in the picture, (N, 2) fractions.
+
+        Raises:
+            ValueError: a point is not below the horizon.
+        """
+        mapped = np.column_stack([points, np.ones(len(points))]) @ self._matrix.T
+        if (mapped[:, 2] <= 1e-9).any():
+            raise ValueError("a corner of the zone is not below the horizon that its calibration gives")
+        return np.asarray(mapped[:, :2] / mapped[:, 2:])
+
+
+def _area(corners: NDArray[np.float64]) -> float:
+    """Of a polygon, by the shoelace formula; square units of its corners."""
+    x, y = corners.T
+    return abs(float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum())) / 2
+
 
 #: The last place inside the picture: a box that leaves it below or at the right stands on its edge.
 _LAST = np.nextafter(np.float32(1), np.float32(0))
 
 
 class Zone:
-    """A named polygon; it may be concave, its last corner is joined to its first."""
+    """A named polygon; it may be concave, its last corner is joined to its first.
 
-    def __init__(self, name: str | None, polygon: Sequence[tuple[float, float]]) -> None:
+    Attributes:
+        name: Its name; None for the whole picture of a camera.
+        area_m2: Its area on the ground, square metres; None where it is not calibrated.
+    """
+
+    def __init__(
+        self, name: str | None, polygon: Sequence[tuple[float, float]], calibration: Calibration | None = None
+    ) -> None:
+        """Set up.
+
+        Raises:
+            ValueError: seen by the calibration, the polygon reaches to the horizon or beyond.
+        """
         self.name = name
+        self.area_m2 = None if calibration is None else _area(calibration.ground(np.asarray(polygon, np.float64)))
         corners = np.asarray(polygon, np.float32)
         self._x0, self._y0 = corners[:, 0], corners[:, 1]
         self._x1, self._y1 = np.roll(self._x0, -1), np.roll(self._y0, -1)

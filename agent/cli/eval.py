@@ -13,6 +13,7 @@ import typer
 from agent.cli.clip import Fps, ticks, with_fps
 from agent.cli.common import AsJson, fail, loaded
 from agent.cli.eval_detector import detector
+from agent.cli.eval_forecast import forecast
 from agent.cli.eval_patch import patch
 from agent.cli.eval_sound import sound
 from agent.contract import ContractError, EventType
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Measure accuracy on labelled data.")
 app.command()(detector)
+app.command()(forecast)
 app.command()(patch)
 app.command()(sound)
 

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from agent.behaviours.episode import Behaviour, EpisodeChange
+from agent.behaviours.registry import build
 from agent.contract import Confidence, Level, Phase
 from agent.perception.scene import ObjectClass, Scene
+from agent.settings import CameraSettings
 
 MakeScene = Callable[..., Scene]
 MakeBehaviour = Callable[..., Behaviour]
@@ -86,3 +88,20 @@ def test_closing_ends_what_is_open_and_forgets_the_level(
 
     assert [c.phase for c in rule.close(6)] == [Phase.ENDED]
     assert [c.level for c in crowd(rule, (5, 14))] == [Level.MEDIUM]
+
+
+def test_in_a_calibrated_zone_density_is_people_per_square_metre(scene: MakeScene) -> None:
+    corners = [(0, 0), (1, 0), (1, 1), (0, 1)]
+    zone = {
+        "name": "square",
+        "polygon": corners,
+        "calibration": {"picture": corners, "ground_m": [(0, 0), (5, 0), (5, 2), (0, 2)]},
+    }
+    rule = {"type": "crowd.density", "zone": "square", "report_from": "low", "hold_s": 0}
+    camera = CameraSettings.model_validate({"name": "c", "source": "file:x", "zone": [zone], "rule": [rule]})
+    levels = []
+    for count in (2, 3, 7, 11, 22):  # on ten square metres
+        density = build(camera.rules[0], camera)
+        changes = density.update(scene(0.0, [(number, 0.02 + 0.04 * number, 0.5) for number in range(count)]))
+        levels += [change.level for change in changes] or [Level.FREE]
+    assert levels == [Level.FREE, Level.LOW, Level.MEDIUM, Level.HIGH, Level.CRITICAL]

@@ -3,10 +3,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.behaviours.zone import Zone
+from agent.behaviours.zone import Calibration, Zone
 
 WHOLE = Zone("whole", [(0, 0), (1, 0), (1, 1), (0, 1)])
 fraction = st.floats(0, 1, width=32)
@@ -56,3 +57,32 @@ def test_a_bay_in_the_polygon_is_outside() -> None:
 
 def test_an_empty_scene_has_nobody_inside() -> None:
     assert contains(WHOLE) == []
+
+
+#: A floor of 6 m by 4 m, seen in perspective.
+FLOOR = Calibration([(0.4, 0.4), (0.6, 0.4), (0.9, 0.9), (0.1, 0.9)], [(0, 0), (6, 0), (6, 4), (0, 4)])
+
+
+def test_a_calibrated_zone_knows_its_area() -> None:
+    assert Zone("floor", [(0.4, 0.4), (0.6, 0.4), (0.9, 0.9), (0.1, 0.9)], FLOOR).area_m2 == pytest.approx(24)
+    assert Zone("floor", [(0.4, 0.4), (0.6, 0.4), (0.9, 0.9)], FLOOR).area_m2 == pytest.approx(12)
+    assert Zone("floor", [(0.3, 0.4), (0.7, 0.4), (0.9, 0.9)]).area_m2 is None
+
+
+def test_what_reaches_to_the_horizon_has_no_area() -> None:
+    with pytest.raises(ValueError, match="horizon"):
+        Zone("sky", [(0.1, 0.01), (0.9, 0.01), (0.5, 0.9)], FLOOR)
+
+
+@given(st.floats(-0.3, 0.3), st.floats(0.2, 0.6), st.floats(1, 50), st.floats(1, 50))
+def test_calibration_maps_its_own_points(shift: float, depth: float, wide: float, long: float) -> None:
+    picture = [(0.4 + shift / 4, 0.3), (0.6 + shift / 4, 0.3), (0.9, 0.3 + depth), (0.1, 0.3 + depth)]
+    ground = [(0.0, 0.0), (wide, 0.0), (wide, long), (0.0, long)]
+    np.testing.assert_allclose(
+        Calibration(picture, ground).ground(np.array(picture)), ground, atol=1e-3 * max(wide, long)
+    )
+
+
+def test_points_in_another_order_are_refused() -> None:
+    with pytest.raises(ValueError, match="same order"):
+        Calibration([(0.3, 0.4), (0.7, 0.4), (0.1, 0.9), (0.9, 0.9)], [(0, 0), (6, 0), (6, 4), (0, 4)])

@@ -4,8 +4,8 @@ Source: the rule of traffic video analytics (Monteiro et al., "Wrong-way drivers
 ICIP 2007), on tracks in place of flow. For each track the point of furthest progress along the allowed direction is
 kept; it is on the wrong way once it has fallen back from that point by more than its own size, within 60° of the
 opposite direction. Falling back, not speed, so that neither a box's jitter nor the frame rate matters.
-Known failure: a tracker that jumps from one object to the next behind it sees a wrong way; seen from straight above,
-detectors hardly know cars at all.
+Vehicles that the detector does not know, as it hardly knows cars from straight above, are moving blobs.
+Known failure: a tracker that jumps from one object to the next behind it sees a wrong way.
 """
 
 from __future__ import annotations

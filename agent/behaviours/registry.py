@@ -54,6 +54,7 @@ BEHAVIOURS: dict[EventType, BehaviourClass] = {
 NEEDS: dict[EventType, frozenset[Need]] = {
     EventType.CROWD_MOVEMENT: frozenset({Need.FLOW}),
     EventType.ALTERCATION: frozenset({Need.FLOW}),
+    EventType.DIRECTION_WRONG_WAY: frozenset({Need.UNKNOWN_VEHICLES}),
 }
 #: What is about the camera itself, and watches no zone.
 OF_CAMERA: frozenset[EventType] = frozenset({EventType.CAMERA_TAMPERED})

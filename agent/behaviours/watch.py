@@ -15,6 +15,7 @@ from agent.capture.frame import Frame
 from agent.perception.flow import FlowModel
 from agent.perception.scene import Detections, Need, Scene
 from agent.perception.track import Tracker
+from agent.perception.unknown import UnknownVehicles
 from agent.settings import CameraSettings, RuleSettings, SettingsError, parse_schedule
 
 
@@ -58,7 +59,6 @@ class Watch:
             SettingsError: a rule that cannot be built, or two of one type in one zone.
         """
         self._wall = wall
-        self._tracker = Tracker()
         self._rules: list[tuple[Schedule, Behaviour]] = []
         self._idle = True
         self.persons = 0
@@ -73,11 +73,13 @@ class Watch:
             taken.add((rule.type, rule.zone))
             self._rules.append((Schedule(rule.schedule), build(rule, camera)))
             self._needs |= NEEDS.get(rule.event_type, frozenset())
-        self._flow = FlowModel() if Need.FLOW in self._needs else None
+        self._begin_anew()
 
     def update(self, frame: Frame, detections: Detections) -> list[EpisodeChange]:
         """What changes with this frame, rule by rule; a rule whose time is over ends what it has open."""
         self._idle = False
+        if self._unknown:
+            detections = self._unknown.add(frame, detections)
         tracks = self._tracker.update(frame.time, detections)
         self.persons = int(persons(tracks).sum())
         flow = self._flow.update(frame.time, frame.image) if self._flow else None
@@ -95,6 +97,10 @@ class Watch:
             return []
         self._idle = True
         self.persons = 0
-        self._tracker = Tracker()
-        self._flow = FlowModel() if self._flow else None
+        self._begin_anew()
         return [change for _, behaviour in self._rules for change in behaviour.close(time)]
+
+    def _begin_anew(self) -> None:
+        self._tracker = Tracker()
+        self._flow = FlowModel() if Need.FLOW in self._needs else None
+        self._unknown = UnknownVehicles() if Need.UNKNOWN_VEHICLES in self._needs else None

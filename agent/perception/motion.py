@@ -10,14 +10,16 @@ dog is a vehicle and a car seen end-on a person; a thing that fills half of the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.capture.frame import Frame
 from agent.perception.scene import Detections, ObjectClass
-from agent.perception.shrink import shrink
+from agent.perception.shrink import Image, shrink
 
 #: Frames are shrunk to at most this width, pixels.
 _WIDTH = 400
@@ -32,6 +34,9 @@ _FAR = 16.0
 _TOO_MUCH = 0.5
 #: Smallest blob, as a share of the picture: somebody of a twelfth of its height.
 _LEAST_AREA = 0.0008
+#: Differs so little from the usual grey level that it is background; and how far apart dark and bright must be for a
+#: line through both, grey levels.
+_LIKE_BACKGROUND, _LEAST_CONTRAST = 25, 10
 #: Lone pixels are noise; gaps are closed upwards, as between head, body and legs, rather than to the neighbour.
 _OPEN, _CLOSE = np.ones((3, 3), np.uint8), np.ones((7, 3), np.uint8)
 #: Score of every blob: motion alone is good evidence of something, and poor evidence of what.
@@ -64,6 +69,33 @@ class _Background:
         self._mixture = cv2.createBackgroundSubtractorMOG2(varThreshold=_FAR, detectShadows=True)
         self._since = time
         self._frames = 0
+        self._usual: NDArray[np.float32] | None = None
+        self._gain, self._offset = 1.0, 0.0
+
+    def _steadied(self, small: Image, elapsed: float) -> Image:
+        """The picture as bright as the ones before, though the camera has changed its exposure.
+
+        A straight line from its grey levels to the usual ones is drawn through the medians of the darker and of the
+        brighter half of what looks like background.
+        """
+        grey = small[::4, ::4].astype(np.float32).mean(axis=2)
+        if self._usual is None:
+            self._usual = grey
+        told = np.abs(self._gain * grey + self._offset - self._usual) < _LIKE_BACKGROUND
+        if told.mean() > 1 - _TOO_MUCH:
+            now, usual = grey[told], self._usual[told]
+            brighter = now > np.median(now)
+            if brighter.any():
+                x0, x1, y0, y1 = (
+                    float(np.median(part[half])) for part in (now, usual) for half in (~brighter, brighter)
+                )
+                if x1 - x0 > _LEAST_CONTRAST:
+                    self._gain = (y1 - y0) / (x1 - x0)
+                    self._offset = y0 - self._gain * x0
+        steady = cv2.LUT(small, np.clip(self._gain * np.arange(256) + self._offset, 0, 255).astype(np.uint8))
+        seen = self._gain * grey + self._offset
+        self._usual = self._usual + np.float32(1 - math.exp(-elapsed / _MEMORY_S)) * (seen - self._usual)
+        return np.asarray(steady, np.uint8)
 
     def blobs(self, frame: Frame) -> Detections:
         """The moving blobs of the next frame; none while the background is being learned."""
@@ -73,7 +105,7 @@ class _Background:
         self._shape, self._index, self._time = frame.image.shape, frame.index, frame.time
         self._frames += 1
         height, width = self._shape[:2]
-        small = shrink(frame.image, _WIDTH)
+        small = self._steadied(shrink(frame.image, _WIDTH), elapsed)
         rate = 1.0 if self._frames == 1 else min(1.0, max(elapsed / _MEMORY_S, 0.5 / self._frames))
         mask = self._mixture.apply(small, learningRate=rate)
         if self._frames <= _WARM_UP_FRAMES or frame.time - self._since < _WARM_UP_S:

@@ -108,6 +108,7 @@ class Need(enum.Enum):
     """What costs time, and is there for behaviours that ask for it alone."""
 
     FLOW = enum.auto()
+    UNKNOWN_VEHICLES = enum.auto()
     CHANGE = enum.auto()
 
 

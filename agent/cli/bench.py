@@ -53,6 +53,34 @@ def pipeline(
 
 
 @app.command()
+def behaviours(
+    frames: Annotated[int, typer.Option(min=20, help="Frames to measure in each loop.")] = 400,
+    people: Annotated[int, typer.Option(min=0, max=200, help="People in the picture.")] = 10,
+    width: Annotated[int, typer.Option(min=160, max=3840, help="Of the frames, pixels.")] = 768,
+    height: Annotated[int, typer.Option(min=90, max=2160, help="Of the frames, pixels.")] = 576,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what tracking and all behaviours at once cost a frame, beside plain background subtraction."""
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from agent.evaluate.bench_behaviours import measure
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("simulated square", total=frames)
+        result = measure(frames, people, width, height, lambda done: progress.advance(task, done))
+    if as_json:
+        typer.echo(json.dumps(asdict(result)))
+        return
+    table = Table("behaviours", "people", "frame", "ms a frame", "background subtraction", "ratio")
+    figures = [f"{result.behaviours_ms:.2f}", f"{result.reference_ms:.2f} ms", f"{result.ratio:.2f}"]
+    table.add_row(str(len(result.types)), str(people), f"{width}x{height}", *figures)
+    Console().print(table)
+
+
+@app.command()
 def inference(
     model: Annotated[
         str | None, typer.Option(help="Network of the registry.  [default: the first detector]", show_default=False)

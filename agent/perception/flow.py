@@ -87,5 +87,4 @@ class FlowModel:
 def _by_cell(values: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
     """Means over cells of (H, W, ...): (rows, columns, ...); what is left over at the right and below is left out."""
     cut = values[: rows * _CELL, : columns * _CELL]
-    cells = cut.reshape(rows, _CELL, columns, _CELL, *values.shape[2:])
-    return np.asarray(cells.mean(axis=(1, 3)), np.float32)
+    return np.asarray(cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA), np.float32)

@@ -48,18 +48,25 @@ _MOVING = 255
 class MotionDetector:
     """Finds moving blobs in the frames of each camera."""
 
-    def __init__(self) -> None:
+    def __init__(self, widest: int = _WIDTH) -> None:
+        """Set up.
+
+        Args:
+            widest: Frames are shrunk to at most this width, pixels.
+        """
+        self._widest = widest
         self._cameras: dict[int, _Background] = {}
 
     def detect(self, frames: Sequence[tuple[int, Frame]]) -> list[Detections]:
         """The blobs of each frame, in the order of `frames`; none while a camera's background is being learned."""
-        return [self._cameras.setdefault(camera, _Background()).blobs(frame) for camera, frame in frames]
+        return [self._cameras.setdefault(camera, _Background(self._widest)).blobs(frame) for camera, frame in frames]
 
 
 class _Background:
     """What one camera sees when nothing moves."""
 
-    def __init__(self) -> None:
+    def __init__(self, widest: int) -> None:
+        self._widest = widest
         self._shape: tuple[int, ...] = ()
         self._index = -1
         self._time = 0.0
@@ -105,7 +112,7 @@ class _Background:
         self._shape, self._index, self._time = frame.image.shape, frame.index, frame.time
         self._frames += 1
         height, width = self._shape[:2]
-        small = self._steadied(shrink(frame.image, _WIDTH), elapsed)
+        small = self._steadied(shrink(frame.image, self._widest), elapsed)
         rate = 1.0 if self._frames == 1 else min(1.0, max(elapsed / _MEMORY_S, 0.5 / self._frames))
         mask = self._mixture.apply(small, learningRate=rate)
         if self._frames <= _WARM_UP_FRAMES or frame.time - self._since < _WARM_UP_S:

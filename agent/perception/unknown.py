@@ -14,6 +14,8 @@ from agent.capture.frame import Frame
 from agent.perception.motion import MotionDetector
 from agent.perception.scene import Detections, ObjectClass
 
+#: Vehicles are large enough for a smaller picture than people need, pixels.
+_WIDTH = 200
 #: Share of a blob that known objects may cover: their shadows and their luggage move with them.
 _KNOWN = 0.2
 #: Least score of a known object: what a detector only guesses makes no track, and must not hide what moves.
@@ -26,7 +28,7 @@ class UnknownVehicles:
     """Adds moving things that a detector has not found to what it has. One for each camera."""
 
     def __init__(self) -> None:
-        self._motion = MotionDetector()
+        self._motion = MotionDetector(_WIDTH)
 
     def add(self, frame: Frame, found: Detections) -> Detections:
         """The detections, and the blobs that are none of them, as `VEHICLE`."""

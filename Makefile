@@ -45,6 +45,7 @@ lint: setup ## Check style, types and the walls between the parts
 bench: setup ## Measure speed as a ratio to a reference run beside it
 	$(BIN)/vigie bench pipeline
 	$(BIN)/vigie bench inference
+	$(BIN)/vigie bench behaviours
 
 eval: $(VENV)/.eval ## Measure accuracy on the labelled data ($(DATA))
 	$(BIN)/vigie eval events --labels $(DATA)/labels.json --clips $(DATA)/clips
@@ -53,6 +54,8 @@ eval: $(VENV)/.eval ## Measure accuracy on the labelled data ($(DATA))
 	$(BIN)/vigie eval detector --images $(DATA)/person/val --model vigie-detector --model yolox-nano --model fastestdet
 	$(BIN)/vigie eval detector --images $(DATA)/street --model vigie-detector --model yolox-nano --model fastestdet
 	$(BIN)/vigie eval detector --clip $(DATA)/clips/pets2009_s2l1.mp4 --gt $(DATA)/mot/PETS09-S2L1/gt.txt --model vigie-detector --model yolox-nano
+	$(BIN)/vigie eval patch --data $(DATA)
+	$(BIN)/vigie eval sound --audio $(DATA)/audio
 
 train: $(VENV)/.train ## Make the models anew; hours, resumable (MODEL=detector|sound|patch)
 	$(if $(MODEL),,$(error which one? make train MODEL=detector, sound or patch))

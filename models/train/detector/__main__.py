@@ -6,8 +6,10 @@ Stop it at any time; the same command goes on after the last whole epoch.
 from __future__ import annotations
 
 import copy
+import hashlib
+import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,11 +27,14 @@ from models.train.detector.loss import Targets, cells, loss
 from models.train.detector.network import Detector
 from models.train.detector.pictures import Augmented, Plan, collate
 from models.train.detector.release import SIZE, release
+from models.train.detector.start import start
 
 _console = Console(stderr=True)
 EPOCHS = 31
 #: Checkpoints: before the learning rate falls, and since.
 _STABLE, _COOLED = "stable.pt", "cooled.pt"
+#: Batches by which a released network's normalisations are set.
+_SETTLING = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Recipe:
         decay: Weight decay.
         warm_up: Steps until the highest learning rate.
         average: Decay of the moving average of the weights, which is what gets shipped.
+        begun: SHA-256 of the released detector whose weights it begins with; empty: random weights.
     """
 
     epochs: int = EPOCHS
@@ -60,6 +66,7 @@ class Recipe:
     decay: float = 0.03
     warm_up: int = 300
     average: float = 0.998
+    begun: str = ""
 
     @property
     def stable(self) -> int:
@@ -90,6 +97,9 @@ def main(
     epochs: Annotated[
         int, typer.Option(min=5, help="Times each picture is seen; more go on from what fewer have made.")
     ] = EPOCHS,
+    released: Annotated[
+        Path | None, typer.Option("--start", help="Released detector (.onnx) to go on from; default: random weights.")
+    ] = None,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="A few pictures and epochs: shows that the loss falls.")
     ] = False,
@@ -97,11 +107,13 @@ def main(
     """Make the detector from the shared pictures."""
     torch.set_num_threads(threads)
     recipe = SMOKE if smoke else Recipe(epochs)
+    if released:
+        recipe = replace(recipe, begun=hashlib.sha256(released.read_bytes()).hexdigest())
     paths = training(data)
     if smoke:
         paths, scratch, out = paths[::40], scratch / "smoke", scratch / "smoke"
     pictures = read(paths, scratch / "seen.npz", threads)
-    network, losses = train(recipe, pictures, scratch)
+    network, losses = train(recipe, pictures, scratch, released)
     _console.print("loss by epoch: " + " ".join(f"{value:.3f}" for value in losses))
     if smoke and not losses[-1] < losses[0]:
         _console.print("the loss did not fall")
@@ -122,18 +134,24 @@ def read(paths: list[Path], cache: Path, threads: int) -> list[Picture]:
     return [label(path, [known[f"{path.name} {place}"] for place in range(2)]) for path in paths]
 
 
-def train(recipe: Recipe, pictures: list[Picture], scratch: Path) -> tuple[nn.Module, list[float]]:
-    """Train from random weights, or go on from the checkpoints of the same recipe, or of one with fewer epochs.
+def train(
+    recipe: Recipe, pictures: list[Picture], scratch: Path, released: Path | None = None
+) -> tuple[nn.Module, list[float]]:
+    """Train from random weights or a released network, or go on from checkpoints of the same or a shorter recipe.
 
     Returns:
         The averaged network, in evaluation mode on the processor, and the mean loss of each epoch.
 
     Raises:
-        ValueError: a checkpoint is of another recipe.
+        ValueError: a checkpoint is of another recipe, or the released network of another architecture.
     """
     torch.manual_seed(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = Detector().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = Detector()
+    if released:
+        first = list(itertools.islice(_batches(recipe, pictures, 0), _SETTLING))
+        start(network, released, (images.float() for images, _ in first))
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval()
     optimiser = torch.optim.AdamW(_groups(network, recipe.decay), lr=recipe.rate)
     parts = {"network": network, "average": average, "optimiser": optimiser}

@@ -18,7 +18,7 @@ from models.train.detector.loss import Targets
 _GREY = 114
 _MIRRORED = 0.5
 #: People lie down in the street, and hardly any picture shows it: some pictures are turned by a quarter.
-_TURNED = 0.06
+_TURNED = 0.12
 #: The people's pictures were stretched to squares; widths are stretched at random, so that no shape is normal.
 _STRETCH = 0.35
 #: Longest side of a picture, in sides of the canvas: of one of four, and of one alone.

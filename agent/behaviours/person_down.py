@@ -3,7 +3,8 @@
 Source: the fall as a fast loss of height followed by lying still (Noury et al., "A proposal for the classification and
 evaluation of fall detectors", IRBM 29, 2008). Detectors lose people who lie, so it is a place that is watched: where
 the head of a tracked person has fallen by a good part of the body's height within a second and a half, something low
-that may be a person, however faintly seen, must be seen again some moments later, and nobody upright.
+must be seen again some moments later, and nobody upright: what may be a person, however faintly, or what differs from
+the background.
 Known failures: who lies down or slides off slowly is no fall; who sits down on the ground fast is one; a fall behind
 something that hides the ground is missed; straight from above nobody has a height to lose.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from pydantic import Field
@@ -28,8 +30,11 @@ from agent.perception.scene import FloatArray, ObjectClass, Scene
 _FALL_S = 1.5
 #: How far the head must fall in that time, body heights: who sits on a chair keeps three quarters.
 _DROP = 0.4
-#: What is lying: lower than this share of the body's height, or wider than it is high.
-_LOW = 0.6
+#: What is lying: lower than this share of the body's height, and less than so many times as high as wide (who stands is
+#: twice or three times as high, even a child beside whom a grown-up was seen before), or wider than high.
+_LOW, _SLENDER = 0.6, 1.5
+#: What differs from the background may be lying if one side is at least this share of the body's height.
+_LONG = 0.4
 #: What stands: at least this share of the body's height.
 _TALL = 0.75
 #: How far from where the feet were somebody comes to lie, body heights: to the side, and nearer to the camera or
@@ -102,7 +107,8 @@ class PersonDown:
         if not upright:
             return
         highest = min(upright, key=lambda moment: moment[1])
-        tall = max(moment[3] for moment in way if moment[0] <= highest[0])
+        # The usual height: a box around two people, or around half of one, is seen now and then.
+        tall = median(moment[3] for moment in way if moment[0] <= highest[0])
         fallen = top - highest[1]
         # Towards the camera the feet go down in the picture as well, and farther than the head.
         if fallen < _DROP * tall or fallen <= bottom - highest[2]:
@@ -116,17 +122,13 @@ class PersonDown:
         found = scene.detections
         maybe = (found.classes == ObjectClass.PERSON) & (found.scores >= _FAINT)
         boxes = found.boxes[maybe]
-        x, wide, high = (boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
         for fall in self._falls:
-            beside = np.abs(x - fall.x) / fall.tall
-            below = (boxes[:, 3] - fall.floor) / fall.tall
-            near = (beside <= _REACH) & (below >= -_FARTHER) & (below <= _NEARER)
-            low = near & ((high <= _LOW * fall.tall) | (wide >= high))
-            if low.any() and scene.time - fall.time < _SETTLED_S:
+            low = _lying(boxes, fall) or _lying(_flat(scene.moving, fall), fall)
+            if low and scene.time - fall.time < _SETTLED_S:
                 continue
-            if low.any():
+            if low:
                 fall.looks, fall.low_at = fall.looks + 1, scene.time
-            elif (near & (high >= _TALL * fall.tall)).any() and scene.time - max(fall.low_at, fall.time) > _UP_S:
+            elif _standing(boxes, fall) and scene.time - max(fall.low_at, fall.time) > _UP_S:
                 fall.looks, fall.low_at = 0, 0.0
                 fall.time = -np.inf
 
@@ -135,6 +137,34 @@ class PersonDown:
         self._ways.clear()
         self._falls.clear()
         return self._episode.close(time)
+
+
+def _near(boxes: FloatArray, fall: _Fall) -> FloatArray:
+    """Those of (N, 4) boxes that end on the ground where somebody who fell may lie."""
+    beside = np.abs((boxes[:, 0] + boxes[:, 2]) / 2 - fall.x) / fall.tall
+    below = (boxes[:, 3] - fall.floor) / fall.tall
+    return boxes[(beside <= _REACH) & (below >= -_FARTHER) & (below <= _NEARER)]
+
+
+def _lying(boxes: FloatArray, fall: _Fall) -> bool:
+    """Whether one of the boxes there has the shape of somebody lying."""
+    wide, high = _sides(_near(boxes, fall))
+    return bool((((high <= _LOW * fall.tall) & (high <= _SLENDER * wide)) | (wide >= high)).any())
+
+
+def _flat(blobs: FloatArray, fall: _Fall) -> FloatArray:
+    """The blobs that are as low and as long as a body; people who walk side by side are a wide blob too."""
+    wide, high = _sides(blobs)
+    return blobs[(high <= _LOW * fall.tall) & (np.maximum(wide, high) >= _LONG * fall.tall)]
+
+
+def _sides(boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Widths and heights, pixels."""
+    return boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+
+
+def _standing(boxes: FloatArray, fall: _Fall) -> bool:
+    return bool((_sides(_near(boxes, fall))[1] >= _TALL * fall.tall).any())
 
 
 def _over(fall: _Fall, time: float) -> bool:

@@ -13,9 +13,9 @@ from agent.behaviours.occupancy import persons
 from agent.behaviours.registry import NEEDS, build
 from agent.capture.frame import Frame
 from agent.perception.flow import FlowModel
+from agent.perception.moving import Moving, backed, with_unknown_vehicles
 from agent.perception.scene import Detections, Need, Scene
 from agent.perception.track import Tracker
-from agent.perception.unknown import UnknownVehicles
 from agent.settings import CameraSettings, RuleSettings, SettingsError, parse_schedule
 
 
@@ -78,12 +78,15 @@ class Watch:
     def update(self, frame: Frame, detections: Detections) -> list[EpisodeChange]:
         """What changes with this frame, rule by rule; a rule whose time is over ends what it has open."""
         self._idle = False
-        if self._unknown:
-            detections = self._unknown.add(frame, detections)
+        moving = self._moving.update(frame)
+        detections = backed(detections, moving)
+        if Need.UNKNOWN_VEHICLES in self._needs:
+            height, width = frame.image.shape[:2]
+            detections = with_unknown_vehicles(detections, moving, width, height)
         tracks = self._tracker.update(frame.time, detections)
         self.persons = int(persons(tracks).sum())
         flow = self._flow.update(frame.time, frame.image) if self._flow else None
-        scene = Scene(frame.time, frame.image, tracks, detections, flow)
+        scene = Scene(frame.time, frame.image, tracks, detections, flow, moving=moving)
         now = self._wall() if self._wall else None
         changes: list[EpisodeChange] = []
         for schedule, behaviour in self._rules:
@@ -103,4 +106,4 @@ class Watch:
     def _begin_anew(self) -> None:
         self._tracker = Tracker()
         self._flow = FlowModel() if Need.FLOW in self._needs else None
-        self._unknown = UnknownVehicles() if Need.UNKNOWN_VEHICLES in self._needs else None
+        self._moving = Moving()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -164,6 +164,7 @@ class Scene:
         detections: What the detector found, the faint and the unconfirmed too.
         flow: How the picture moves, when it was looked at in this tick and a behaviour needs it; else None.
         still: What has come and stayed, where a behaviour needs it; else empty.
+        moving: (N, 4) float32, x0 y0 x1 y1, pixels: what differs from the background.
     """
 
     time: float
@@ -172,6 +173,7 @@ class Scene:
     detections: Detections
     flow: Flow | None = None
     still: tuple[StillThing, ...] = ()
+    moving: FloatArray = field(default_factory=lambda: np.empty((0, 4), np.float32))
 
     @property
     def width(self) -> int:

@@ -79,12 +79,23 @@ def test_who_gets_up_later_ends_it(behaviour: MakeBehaviour) -> None:
         (fall(in_s=4.0, after=[(LYING, 0.5)]), "lies down slowly"),
         (fall(after=[(standing(TALL, X + 60), 0.8)]), "another stands there"),
         (fall(after=[((X - 80, FLOOR - 160, X + 80, FLOOR - 100), 0.5)]), "something far behind"),
+        (fall(after=[((X - 15, FLOOR - 90, X + 15, FLOOR), 0.9)]), "a child, or the half of two who were one box"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_fall(behaviour: MakeBehaviour, scenes: Iterator[Scene], why: str) -> None:
     del why
     assert not watched(behaviour, scenes)
+
+
+@pytest.mark.parametrize(
+    ("blob", "down"), [(LYING, True), (standing(TALL), False), ((X - 160, FLOOR - TALL, X + 160, FLOOR), False)]
+)
+def test_a_detector_that_knows_nobody_who_lies_is_helped_by_what_differs_from_the_background(
+    behaviour: MakeBehaviour, blob: Box, down: bool
+) -> None:
+    moving = np.array([blob], np.float32)
+    assert bool(watched(behaviour, (replace(one, moving=moving) for one in fall(after=[])))) == down
 
 
 def test_who_walks_out_below_the_camera_has_not_fallen(behaviour: MakeBehaviour) -> None:

@@ -28,6 +28,7 @@ from models.train.detector.network import Detector
 from models.train.detector.pictures import Augmented, Plan, collate
 from models.train.detector.release import SIZE, release
 from models.train.detector.start import start
+from models.train.precision import autocast
 
 _console = Console(stderr=True)
 EPOCHS = 31
@@ -234,7 +235,7 @@ def _step(
     pictures = images.to(device, non_blocking=True).float()
     corners, strides = (part.to(device) for part in cells(*images.shape[2:]))
     there = targets.to(device)
-    with torch.autocast(device.type, torch.bfloat16):
+    with autocast(device):
         raw = network(pictures)
     wrong, _ = loss(raw.float(), there, corners, strides)
     optimiser.zero_grad()

@@ -27,8 +27,6 @@ _STEP_S, _PAST_S = 0.5, 180.0
 _BEFORE_S, _AFTER_S = 2.0, 6.0
 #: A track that is lost beside the thing counts as there for so long, seconds, and one that begins there goes on with it.
 _LOST_S = 10.0
-#: A track this young has just begun, seconds; tracks are confirmed after some looks.
-_YOUNG_S = 1.5
 #: Longest time unseen of somebody who is there, seconds.
 _UNSEEN_S = 1.0
 #: This near to the edge of the picture, somebody is about to leave it, share of its width or height.
@@ -86,6 +84,7 @@ class Company:
         self._classes = classes
         self._beside, self._near, self._lower = beside, near, lower
         self._past: deque[tuple[float, NDArray[np.int64], FloatArray, NDArray[np.bool_]]] = deque()
+        self._known: set[int] = set()
         self._owners: dict[int, _Owners] = {}
 
     def update(self, scene: Scene) -> list[Left]:
@@ -100,14 +99,12 @@ class Company:
             self._past.append((scene.time, ids, boxes, inside))
             while scene.time - self._past[0][0] > _PAST_S:
                 self._past.popleft()
-        young = ids[tracks.ages[here] < _YOUNG_S]
-        self._owners = {
-            thing.number: self._owners.get(thing.number) or self._brought(thing) for thing in scene.still
-        }
+        known, self._known = self._known, set(tracks.ids.tolist())
+        self._owners = {thing.number: self._owners.get(thing.number) or self._brought(thing) for thing in scene.still}
         found = []
         for thing in scene.still:
             owners = self._owners[thing.number]
-            self._follow(owners, thing, scene.time, ids, boxes, inside, young)
+            self._follow(owners, thing, scene.time, ids, boxes, inside, known)
             if owners.stayed_s > 0:
                 above = (owners.feet - thing.box[3]) / owners.tall
                 found.append(Left(thing, owners.tall, above, owners.stayed_s, scene.time - owners.near_at))
@@ -116,8 +113,11 @@ class Company:
     def _brought(self, thing: StillThing) -> _Owners:
         """Who was beside it when it came, and what has become of them since."""
         owners = _Owners(thing.since)
-        feet = []
+        feet: list[float] = []
+        known: set[int] = set()
         for moment, ids, boxes, inside in self._past:
+            self._follow(owners, thing, moment, ids, boxes, inside, known)
+            known.update(ids.tolist())
             if thing.since - _BEFORE_S <= moment <= thing.since + _AFTER_S:
                 beside = self._distances(thing, boxes) <= self._beside
                 if beside.any():
@@ -125,7 +125,6 @@ class Company:
                     owners.tall = max(owners.tall, float((boxes[:, 3] - boxes[:, 1])[beside].max()))
                     feet += boxes[beside, 3].tolist()
                     owners.seen.update((i, (moment, True)) for i in ids[beside].tolist())
-            self._follow(owners, thing, moment, ids, boxes, inside, ids[:0])
         owners.feet = median(feet) if feet else 0.0
         return owners
 
@@ -137,17 +136,21 @@ class Company:
         ids: NDArray[np.int64],
         boxes: FloatArray,
         inside: NDArray[np.bool_],
-        young: NDArray[np.int64],
+        known: set[int],
     ) -> None:
-        """Who of the owners is near at a moment; `young` are the tracks that have just begun."""
+        """Who of the owners is near at a moment; `known` are the tracks that were there before."""
         near = dict(zip(ids.tolist(), (self._distances(thing, boxes) <= self._near).tolist(), strict=True))
-        lost = any(stays and i not in near and time - at <= _LOST_S for i, (at, stays) in owners.seen.items())
-        if lost:
-            owners.seen.update((i, (time, True)) for i in young.tolist() if near[i] and i not in owners.seen)
+        seen = owners.seen
+        lost = {i for i, (at, stays) in seen.items() if stays and i not in near and time - at <= _LOST_S}
+        for i in near.keys() - known - seen.keys():
+            if near[i] and lost:  # it goes on with the track that was lost last
+                del seen[last := max(lost, key=lambda j: seen[j][0])]
+                lost.remove(last)
+                seen[i] = (time, True)
         for i, whole in zip(ids.tolist(), inside.tolist(), strict=True):
-            if i in owners.seen:
-                owners.seen[i] = (time, near[i] and whole)
-        if lost or any(near.get(i) for i in owners.seen):
+            if i in seen:
+                seen[i] = (time, near[i] and whole)
+        if lost or any(near.get(i) for i in seen):
             owners.near_at = time
 
     def _distances(self, thing: StillThing, boxes: FloatArray) -> FloatArray:
@@ -162,4 +165,5 @@ class Company:
     def clear(self) -> None:
         """Forget everybody."""
         self._past.clear()
+        self._known.clear()
         self._owners.clear()

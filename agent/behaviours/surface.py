@@ -21,8 +21,9 @@ _BESIDE, _NEAR = 0.3, 0.5
 _ON = 0.9
 #: A poster fills the rectangle around it; paint and holes do not.
 _POSTER = 0.85
-#: What reaches down to the feet of those who stood there stands on the ground before the surface, body heights.
-_ABOVE = 0.1
+#: What reaches down to the feet of those who stood there stands on the ground before the surface, body heights;
+#: boxes of people end a quarter of a height too low at times.
+_ABOVE = 0.3
 
 
 class SurfaceWatch:

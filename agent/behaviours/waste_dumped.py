@@ -58,9 +58,7 @@ class WasteDumped:
         """What changes with this scene."""
         dumped = [left for left in self._company.update(scene) if self._dumped(left, scene)]
         sure = any(left.thing.likely is not None and left.thing.likely[0] >= _SURELY for left in dumped)
-        return self._episode.update(
-            scene.time, bool(dumped), confidence=Confidence.HIGH if sure else Confidence.MEDIUM
-        )
+        return self._episode.update(scene.time, bool(dumped), confidence=Confidence.HIGH if sure else Confidence.MEDIUM)
 
     def _dumped(self, left: Left, scene: Scene) -> bool:
         likely, p = left.thing.likely, self._parameters

@@ -215,7 +215,9 @@ class ChangeModel:
         long, short = _bytes(self._long), _bytes(self._short)
         grey_long, grey_short = (cv2.cvtColor(p, cv2.COLOR_BGR2GRAY) for p in (long, short))
         like = cv2.compare(cv2.absdiff(grey_short, grey_long), 3 * _DIFFERS, cv2.CMP_LT)
-        means = [cv2.blur(cv2.bitwise_and(p, like), (wide, wide)).astype(np.float32) + 4 for p in (grey_short, grey_long)]
+        means = [
+            cv2.blur(cv2.bitwise_and(p, like), (wide, wide)).astype(np.float32) + 4 for p in (grey_short, grey_long)
+        ]
         lit = self._long * (means[0] / means[1])[..., None]
         beyond = _beyond(short, lit)
         limit = cv2.max(cv2.multiply(self._deviation, _DEVIATIONS, dtype=cv2.CV_8U), _DIFFERS)

@@ -25,7 +25,8 @@ from agent.perception.scene import FloatArray, Scene, StillThing
 _STEP_S, _PAST_S = 0.5, 180.0
 #: Who is beside it so long before or after a place was last as usual, seconds, has brought what is there.
 _BEFORE_S, _AFTER_S = 2.0, 6.0
-#: A track that is lost beside the thing counts as there for so long, seconds, and one that begins there goes on with it.
+#: A track that is lost beside the thing counts as there for so long, seconds, and one that begins there
+#: goes on with it.
 _LOST_S = 10.0
 #: Longest time unseen of somebody who is there, seconds.
 _UNSEEN_S = 1.0

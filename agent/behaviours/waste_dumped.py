@@ -4,9 +4,9 @@ Source: dumping as the parting of a person and what was held (Yun et al., "Visio
 for real-world surveillance platform", ETRI Journal 41(4), 2019), found not by pose but by what stays, on the model of
 lasting change (`agent.perception.change`). Where the patch checker is present it has a say: what is surely no heap is
 none.
-Known failures: a vehicle that the detector does not know and that stays is a heap as far as anybody knows; waste that
-is thrown from a moving vehicle comes without a stop; what is set down for a while, such as a delivery, is waste until it
-is taken away; the checker was trained on bags.
+Known failures: a vehicle that the detector does not know and that stays is a heap as far as anybody knows; what is
+thrown from a moving vehicle comes without a stop; what is set down for a while, such as a delivery, is waste until
+it is taken away; the checker was trained on bags.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from agent.perception.scene import Scene
 
 #: How far who brings it stands from it, and who is nearer is still there, heights of the person or vehicle.
 _BESIDE, _NEAR = 0.6, 1.5
+#: A heap is at most so large, beside the height of who brought it, squared: a parked car is twice that.
+_LARGEST = 1.2
 #: Likelihood of a heap, beside which the confidence is high (model card: passed by 2 % of all that is none).
 _SURELY = 0.76
 
@@ -35,10 +37,10 @@ class WasteDumpedParameters(Parameters):
         2.0, ge=0.5, le=60, description="How long a person or vehicle must have been beside it when it came, seconds."
     )
     heap_score: float = Field(
-        0.05,
+        0.0,
         ge=0,
         le=1,
-        description="Least likelihood that it is a heap or bag, where the patch checker is installed; 0: whatever stays.",
+        description="Least likelihood that it is a heap, where the patch checker is installed; 0: whatever stays.",
     )
     release_s: float = Field(5.0, ge=0, le=3600, description="How long nothing must lie there before it ends, seconds.")
 
@@ -62,11 +64,13 @@ class WasteDumped:
 
     def _dumped(self, left: Left, scene: Scene) -> bool:
         likely, p = left.thing.likely, self._parameters
+        x0, y0, x1, y1 = left.thing.box
         return (
             left.gone_s >= p.dwell_s
             and scene.time - left.thing.quiet_since >= p.dwell_s
             and left.stayed_s >= p.stop_s
             and left.above <= BENCH
+            and (x1 - x0) * (y1 - y0) <= _LARGEST * left.tall**2
             and (likely is None or likely[0] >= p.heap_score)
             and lies_in(self._zone, scene, left.thing)
         )

@@ -13,8 +13,6 @@ from agent.settings import CameraSettings, InferenceSettings, SettingsError
 if TYPE_CHECKING:
     from agent.capture.frame import FrameSource
     from agent.perception.scene import Detector
-    from agent.perception.patch import open_checker
-    from agent.perception.scene import Need
     from agent.replay import Tick
 
 Fps = Annotated[

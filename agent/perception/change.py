@@ -21,6 +21,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,16 +38,16 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 #: The picture is looked at so often, seconds; shrunk to at most this width, pixels, and to this one to tell causes.
-_LOOK_S, _WIDTH, _FINE_WIDTH = 0.4, 200, 640
+_LOOK_S, _WIDTH, _FINE_WIDTH = 0.39, 200, 640
 #: Votes that a place has at most: what came has outvoted what was there after as many looks.
-_VOTES = 8
+_VOTES = np.uint8(8)
 #: Votes that what is new needs.
 _SETTLED = 4
 #: Grey levels, in some colour, beyond which a place differs; and in mean deviations of what is usual there, for leaves
 #: and water.
 _DIFFERS, _DEVIATIONS = 14, 3.0
 #: Votes that a look gives, and three more, by what it differs from: neither picture, `short`, `long`, both.
-_GIVEN = np.array([4, 0, 4, 2], np.uint8)
+_OFFSET, _GIVEN = np.uint8(3), np.array([4, 0, 4, 2], np.uint8)
 #: In how many seconds what stays the same is learned: the sun moves, and so do its shadows.
 _LEARN_S = 30.0
 #: The larger picture is learned so often, seconds.
@@ -126,8 +127,9 @@ class ChangeModel:
         small = self._steadied(shrink(image, _WIDTH))
         bodies, scores = _bodies(tracks, detections)
         bodies = bodies * np.float32(small.shape[1] / image.shape[1])
-        moving = self._vote(time, small)
-        surely, changed = self._changed()
+        limit = self._limit()
+        moving = self._vote(time, small, limit)
+        surely, changed = self._changed(limit)
         if surely.mean() > _OTHER_VIEW:
             self._learn_anew(time, image)
             return self._told
@@ -135,6 +137,8 @@ class ChangeModel:
         covered = _painted(bodies, changed.shape)
         if time - self._fine_at >= _FINE_S:
             self._learn_fine(time, image, changed | moving | covered)
+        if self._things:
+            self._see(time, image)
         if time - self._began < _WARM_UP_S:
             self._long[:] = self._short
             return self._told
@@ -156,20 +160,20 @@ class ChangeModel:
         self._shape, self._began = image.shape, time
         self._long = small.astype(np.float32)
         self._short = self._long.copy()
-        self._votes = np.zeros(small.shape[:2], np.uint8)
+        self._votes: NDArray[np.uint8] = np.zeros(small.shape[:2], np.uint8)
         self._usual_at = np.full(small.shape[:2], time, np.float64)
         self._deviation = np.full(small.shape[:2], 2.0, np.float32)
         self._fine, self._fine_at = shrink(image, _FINE_WIDTH).astype(np.float32), -math.inf
+        self._recent, self._recent_at = self._fine, -math.inf
         self._line = np.array([[1.0, 0.0]] * 3)
         self._things: list[_Thing] = []
         self._told = ()
 
     def _steadied(self, small: Image) -> Image:
         """The picture as bright as what is usual, though the camera or the sun has changed: a line in each colour."""
-        now = small[::4, ::4].reshape(-1, 3).astype(np.float32)
-        usual = self._long[::4, ::4].reshape(-1, 3)
-        for colour in range(3):
-            x, y = now[:, colour], usual[:, colour]
+        now = small[::6, ::6].reshape(-1, 3).T.astype(np.float32)
+        usual = self._long[::6, ::6].reshape(-1, 3).T.copy()
+        for colour, (x, y) in enumerate(zip(now, usual, strict=True)):
             exposed = (x > 3) & (x < 252)
             gain, offset = self._line[colour]
             for within in (40.0, 15.0):
@@ -190,45 +194,51 @@ class ChangeModel:
         table = np.arange(256)[:, None] * self._line[:, 0] + self._line[:, 1]
         return np.asarray(cv2.LUT(picture, np.clip(table + 0.5, 0, 255).astype(np.uint8)[:, None]), np.uint8)
 
-    def _vote(self, time: float, small: Image) -> Bools:
-        """Take the picture into `short`; where it is something else than that."""
-        limit = cv2.max(cv2.multiply(self._deviation, _DEVIATIONS, dtype=cv2.CV_8U), _DIFFERS)
-        differs = cv2.compare(_beyond(small, self._short), limit, cv2.CMP_GT)
-        other = cv2.compare(_beyond(small, self._long), limit, cv2.CMP_GT)
-        self._usual_at[other == 0] = time
-        # What is usual is believed at once: nobody needs to prove that somebody has walked on.
-        votes = cv2.add(self._votes, _GIVEN[differs & 1 | other & 2])
-        new = cv2.compare(votes, 3, cv2.CMP_LT)
-        votes = cv2.min(cv2.subtract(votes, 3), _VOTES)
-        votes[new > 0] = 1
-        self._votes = np.asarray(votes, np.uint8)
-        cv2.copyTo(small.astype(np.float32), new, self._short)
-        cv2.accumulateWeighted(small, self._short, 0.25, cv2.bitwise_not(differs))
-        off = cv2.min(cv2.absdiff(small, _bytes(self._long)).max(axis=2), 2 * _DIFFERS)
-        cv2.accumulateWeighted(off, self._deviation, 0.01, cv2.bitwise_not(cv2.bitwise_or(differs, other)))
-        return np.asarray(differs > 0)
+    def _limit(self) -> NDArray[np.uint8]:
+        """(h, w): grey levels beyond which a place differs."""
+        return np.asarray(np.maximum(_DIFFERS, _DEVIATIONS * self._deviation).astype(np.uint8))
 
-    def _changed(self) -> tuple[Bools, Bools]:
+    def _vote(self, time: float, small: Image, limit: NDArray[np.uint8]) -> Bools:
+        """Take the picture into `short`; where it is something else than that."""
+        differs, other = _beyond(small, self._short) > limit, _beyond(small, self._long) > limit
+        self._usual_at[~other] = time
+        # What is usual is believed at once: nobody needs to prove that somebody has walked on.
+        votes = self._votes + _GIVEN.take(differs + 2 * other)
+        new = votes < _OFFSET
+        votes[new] = _OFFSET + 1
+        self._votes = np.minimum(votes - _OFFSET, _VOTES)
+        self._short[new] = small[new]
+        cv2.accumulateWeighted(small, self._short, 0.25, (~differs).view(np.uint8))
+        off = np.minimum(_widest(cv2.absdiff(small, _bytes(self._long))), np.uint8(2 * _DIFFERS))
+        cv2.accumulateWeighted(off, self._deviation, 0.01, (~(differs | other)).view(np.uint8))
+        return differs
+
+    def _changed(self, limit: NDArray[np.uint8]) -> tuple[Bools, Bools]:
         """(h, w): where what stays is not what used to be, for certain and perhaps."""
         settled = self._votes >= _SETTLED
-        wide = _odd(self._votes.shape[1] / 5)
+        wide = (_odd(self._votes.shape[1] / 5),) * 2
         long, short = _bytes(self._long), _bytes(self._short)
         grey_long, grey_short = (cv2.cvtColor(p, cv2.COLOR_BGR2GRAY) for p in (long, short))
-        like = cv2.compare(cv2.absdiff(grey_short, grey_long), 3 * _DIFFERS, cv2.CMP_LT)
-        means = [
-            cv2.blur(cv2.bitwise_and(p, like), (wide, wide)).astype(np.float32) + 4 for p in (grey_short, grey_long)
-        ]
-        lit = self._long * (means[0] / means[1])[..., None]
-        beyond = _beyond(short, lit)
-        limit = cv2.max(cv2.multiply(self._deviation, _DEVIATIONS, dtype=cv2.CV_8U), _DIFFERS)
-        return settled & (beyond > limit), settled & (2 * beyond > limit)
+        like = (cv2.absdiff(grey_short, grey_long) < 3 * _DIFFERS).view(np.uint8)
+        before, now = (cv2.blur(cv2.multiply(p, like), wide) for p in (grey_long, grey_short))
+        gain = (now.astype(np.float32) + 4) / (before.astype(np.float32) + 4)
+        beyond = _beyond(short, self._long * gain[..., None])
+        return settled & (beyond > limit), settled & (beyond > limit // 2)
 
     def _learn(self, elapsed: float, changed: Bools) -> None:
         same = ~changed & (self._votes >= _SETTLED)
         for thing in self._things:
             same[thing.mask] = False
         part = 1 - math.exp(-elapsed / _LEARN_S)
-        cv2.accumulateWeighted(self._short, self._long, part, same.astype(np.uint8))
+        cv2.accumulateWeighted(self._short, self._long, part, same.view(np.uint8))
+
+    def _see(self, time: float, image: Image) -> None:
+        """Take the frame into the mean of the last few, in which noise and rain are weaker."""
+        fine = self._corrected(shrink(image, _FINE_WIDTH))
+        if time - self._recent_at > 3 * _LOOK_S:
+            self._recent = fine.astype(np.float32)
+        self._recent_at = time
+        cv2.accumulateWeighted(fine, self._recent, 0.4)
 
     def _learn_fine(self, time: float, image: Image, unusual: Bools) -> None:
         """Take the frame into the larger picture, where nothing is unusual."""
@@ -308,16 +318,12 @@ class ChangeModel:
         x0, y0, x1, y1 = thing.box.tolist()
         margin = max(2, (x1 - x0 + y1 - y0) // 4)
         x0, y0, x1, y1 = max(0, x0 - margin), max(0, y0 - margin), x1 + margin, y1 + margin
-        where = cv2.dilate(thing.mask[y0:y1, x0:x1].astype(np.uint8), _PIXEL)
+        mask = cv2.dilate(thing.mask[y0:y1, x0:x1].astype(np.uint8), _PIXEL)
         left, top = round(x0 * scale), round(y0 * scale)
         right, bottom = min(width, round(x1 * scale)), min(height, round(y1 * scale))
         before = _bytes(self._fine[top:bottom, left:right])
-        factor = image.shape[1] / width
-        crop = image[round(top * factor) : round(bottom * factor), round(left * factor) : round(right * factor)]
-        size = (right - left, bottom - top)
-        after = self._corrected(np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), np.uint8))
-        after = _lit_alike(before, after, cv2.resize(where, size, interpolation=cv2.INTER_NEAREST))
-        where = cv2.resize(where, size, interpolation=cv2.INTER_NEAREST)
+        where = np.asarray(cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST), np.uint8)
+        after = _lit_alike(before, _bytes(self._recent[top:bottom, left:right]), where)
         thing.difference = compare(before, after, where)
         if thing.difference.cause is Cause.NEW:
             thing.harmless = 0
@@ -377,7 +383,13 @@ def _beyond(picture: Image, usual: Floats) -> NDArray[np.uint8]:
     """(h, w): by how much a picture differs, in some colour, from all that another has within a pixel; grey levels."""
     known = _bytes(usual)
     above, below = cv2.subtract(picture, cv2.dilate(known, _PIXEL)), cv2.subtract(cv2.erode(known, _PIXEL), picture)
-    return np.asarray(cv2.max(above, below).max(axis=2), np.uint8)
+    return _widest(cv2.max(above, below))
+
+
+def _widest(difference: Any) -> NDArray[np.uint8]:
+    """(h, w): the largest of the three colours' differences."""
+    blue, green, red = cv2.split(difference)
+    return np.asarray(cv2.max(cv2.max(blue, green), red), np.uint8)
 
 
 def _bytes(picture: Floats) -> Image:

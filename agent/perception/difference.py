@@ -30,9 +30,9 @@ _DIFFERS = 12
 _BLANK = 2.5
 #: Correlation of what is fine before and after, -1 to 1, above which it is the same pattern.
 _SAME_PATTERN = 0.5
-#: How much a shadow darkens, or its end brightens (ratio of brightness); how unlike it may be from colour to colour
-#: and from place to place (standard deviation over mean).
-_DARKENS, _COLOURS, _SPREAD = (0.35, 0.93), 0.1, 0.12
+#: How much a shadow darkens, or its end brightens (ratio of brightness); what it leaves of red beside what it leaves of
+#: blue, since the sky still lights it; and how unlike the ratio may be from place to place (deviation over mean).
+_DARKENS, _RED_BY_BLUE, _SPREAD = (0.35, 0.93), (0.7, 1.03), 0.08
 #: An outline that is weaker after than before by this factor is that of something gone.
 _FADED = 0.7
 #: What is fine: smaller than about this, pixels.
@@ -77,7 +77,8 @@ def compare(before: Image, after: Image, where: Mask) -> Difference:
         after: The same place now, lit alike on the whole.
         where: (H, W) uint8, not 0 roughly where it differs.
     """
-    inside = cv2.morphologyEx(_differs(before, after), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) & where
+    inside = np.asarray(cv2.morphologyEx(_differs(before, after), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
+    inside &= where
     area = cv2.countNonZero(inside)
     if area < 6:
         return _NOTHING
@@ -88,7 +89,7 @@ def _differs(before: Image, after: Image) -> Mask:
     """(H, W): 1 where the one picture has what the other has nowhere within a pixel, for a camera that trembles."""
     kernel = np.ones((3, 3), np.uint8)
     above, below = cv2.subtract(after, cv2.dilate(before, kernel)), cv2.subtract(cv2.erode(before, kernel), after)
-    return (cv2.max(above, below).max(axis=2) > _DIFFERS).astype(np.uint8)
+    return np.asarray(cv2.max(above, below).max(axis=2) > _DIFFERS, np.uint8)
 
 
 def _cause(before: Image, after: Image, inside: Mask) -> Cause:
@@ -114,11 +115,13 @@ def _light(before: Image, after: Image, old: Floats, new: Floats, core: NDArray[
     if strong_new > 2 * _BLANK:
         return False
     ratio = (after[core].astype(np.float32) + 4) / (before[core].astype(np.float32) + 4)
-    colours = ratio.mean(axis=0)
-    mean = float(colours.mean())
-    low, high = _DARKENS
-    changed = low < mean < high or low < 1 / mean < high
-    return changed and float(colours.std()) < _COLOURS * mean and float(ratio.mean(axis=1).std()) < _SPREAD * mean
+    blue, _, red = ratio.mean(axis=0).tolist()
+    grey = ratio.mean(axis=1)
+    darkens, left = float(grey.mean()), red / blue
+    if darkens > 1:  # a shadow has ended
+        darkens, left = 1 / darkens, 1 / left
+    shadow = _DARKENS[0] < darkens < _DARKENS[1] and _RED_BY_BLUE[0] < left < _RED_BY_BLUE[1]
+    return shadow and float(grey.std()) < _SPREAD * float(grey.mean())
 
 
 def _fine(grey: Floats) -> Floats:

@@ -193,7 +193,9 @@ def _probit(features: Floats, missed: Floats) -> Floats:
         density = np.exp(-(line**2) / 2) / math.sqrt(2 * math.pi)
         information = density**2 / (likely * (1 - likely))
         score = features.T @ (density * (missed - likely) / (likely * (1 - likely)))
-        weights = weights + np.linalg.solve(features.T @ (features * information[:, None]) + np.eye(len(weights)), score)
+        weights = weights + np.linalg.solve(
+            features.T @ (features * information[:, None]) + np.eye(len(weights)), score
+        )
     return weights
 
 
@@ -216,9 +218,7 @@ def _mood_correlation(people: Sequence[Sequence[_Look]], miss: Floats, lag: floa
     pairs = _apart(people, lag)
     if not pairs:
         return 0.0
-    limits = [
-        np.array([miss @ (1.0, look.smaller, look.hidden) for look in side]) for side in zip(*pairs, strict=True)
-    ]
+    limits = [np.array([miss @ (1.0, look.smaller, look.hidden) for look in side]) for side in zip(*pairs, strict=True)]
     both = float(np.mean([a.error is None and b.error is None for a, b in pairs]))
     nodes = np.linspace(-5, 5, 41)
     density = np.exp(-(nodes**2) / 2)

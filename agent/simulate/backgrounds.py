@@ -61,7 +61,7 @@ def made_up(rng: np.random.Generator, width: int, height: int) -> Image:
     """A slope with a grain: (height, width, 3) uint8, BGR."""
     grain = cv2.GaussianBlur(rng.normal(0, 40, (height, width, 3)).astype(np.float32), (0, 0), 4)
     slope = np.linspace(150, 100, height, dtype=np.float32)[:, None, None]
-    return np.clip(slope + grain, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(slope + grain, 0, 255), np.uint8)
 
 
 def _median(path: Path) -> Image | None:
@@ -88,4 +88,4 @@ def _shrunk(image: Image) -> Image:
 
 
 def _middle(frames: Sequence[Image]) -> Image:
-    return np.median(np.stack(frames), axis=0).astype(np.uint8)
+    return np.asarray(np.median(np.stack(frames), axis=0), np.uint8)

@@ -139,7 +139,9 @@ def at(keys: Keys, time: float) -> float:
 class Painter:
     """Paints one camera's view."""
 
-    def __init__(self, view: View, seed: int, look: Look | None = None, vehicles: Mapping[int, Image] | None = None) -> None:
+    def __init__(
+        self, view: View, seed: int, look: Look | None = None, vehicles: Mapping[int, Image] | None = None
+    ) -> None:
         """Set up.
 
         Args:
@@ -169,7 +171,9 @@ class Painter:
         things = self._things(time)
         self._shadows(picture, truth, things)
         drawn = [(float(depth), row, None) for row, depth in enumerate(truth.depths.tolist())]
-        for _, row, thing in sorted([*drawn, *((depth, k, box) for k, (depth, box, _) in enumerate(things))], key=lambda one: -one[0]):
+        for _, row, thing in sorted(
+            [*drawn, *((depth, k, box) for k, (depth, box, _) in enumerate(things))], key=lambda one: -one[0]
+        ):
             if thing is not None:
                 _paste(picture, things[row][2], thing)
             elif int(truth.ids[row]) in self._vehicles:
@@ -204,7 +208,9 @@ class Painter:
             picture = np.asarray(cv2.convertScaleAbs(picture, alpha=gain), np.uint8)
         more, less = self._noises[int(rng.integers(_NOISES))]
         down, across = (int(rng.integers(side)) for side in picture.shape[:2])
-        return np.asarray(cv2.subtract(cv2.add(picture, _rolled(more, down, across)), _rolled(less, down, across)), np.uint8)
+        return np.asarray(
+            cv2.subtract(cv2.add(picture, _rolled(more, down, across)), _rolled(less, down, across)), np.uint8
+        )
 
     def _things(self, time: float) -> list[tuple[float, list[float], Image]]:
         """Depth, box and picture of the things that are there."""
@@ -262,14 +268,18 @@ class Painter:
             return round(middle + x), round(y0 - top + y * tall)
 
         if wide > tall:  # lies
-            cv2.ellipse(mask, place(0, 0.6), (max(1, round(0.42 * wide)), max(1, round(0.36 * tall))), 0, 0, 360, 255, -1)
+            cv2.ellipse(
+                mask, place(0, 0.6), (max(1, round(0.42 * wide)), max(1, round(0.36 * tall))), 0, 0, 360, 255, -1
+            )
             side = 1 if number % 2 else -1
             cv2.circle(mask, place(side * 0.43 * wide, 0.5), max(1, round(0.3 * tall)), 255, -1)
         else:
             swing = 0.25 * wide * min(speed / _STRIDE_M_S, 1.5) * math.sin(2 * math.pi * _STEPS_HZ * time + number)
             for leg in (swing, -swing, 0.12 * wide, -0.12 * wide)[: 2 if speed > 0.2 else 4]:
                 cv2.line(mask, place(0, 0.5), place(leg, 0.98), 255, max(1, round(0.2 * wide)))
-            cv2.ellipse(mask, place(0, 0.37), (max(1, round(0.33 * wide)), max(1, round(0.22 * tall))), 0, 0, 360, 255, -1)
+            cv2.ellipse(
+                mask, place(0, 0.37), (max(1, round(0.33 * wide)), max(1, round(0.22 * tall))), 0, 0, 360, 255, -1
+            )
             cv2.circle(mask, place(0, 0.08), max(1, round(0.075 * tall)), 255, -1)
         if reach > 0:
             for hand in (0, 1):
@@ -286,7 +296,7 @@ class Painter:
         strength = at(tampering.strength, time)
         if strength <= 0:
             return picture
-        height, width = picture.shape[:2]
+        width = picture.shape[1]
         if tampering.kind == "cover":
             edge = round(strength * width)
             picture[:, :edge] = tampering.picture[:, :edge]
@@ -366,9 +376,9 @@ def _shade(picture: Image, shade: Shade, mask: NDArray[np.float32], time: float)
 
 
 def _rain(picture: Image, streaks: int, rng: np.random.Generator) -> None:
-    mask = np.zeros(picture.shape[:2], np.uint8)
-    height, width = mask.shape
+    height, width = picture.shape[:2]
+    mask = np.zeros((height, width), np.uint8)
     long = height / 12
     for x, y in rng.uniform((0, 0), (width, height), (streaks, 2)).tolist():
         cv2.line(mask, (round(x), round(y)), (round(x + 0.15 * long), round(y + long)), 255, 1)
-    cv2.add(picture, (35, 35, 35, 0), picture, mask)
+    cv2.copyTo(cv2.convertScaleAbs(picture, beta=35), mask, picture)

@@ -1,6 +1,7 @@
 """What lies, stands, drives and is written: bags, heaps, furniture, vehicles, tags, holes, posters, as small pictures.
 
-Refuse bags are cut from photographs where a folder of them is given, and drawn where none is; everything else is drawn. A picture is (H, W, 4) uint8: BGR, and what of it is there.
+Refuse bags are cut from photographs where a folder of them is given, and drawn where none is; everything else is
+drawn. A picture is (H, W, 4) uint8: BGR, and what of it is there.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Things:
         if rng.random() < 0.5:
             cv2.rectangle(sprite, (2, high // 5), (wide - 3, high - 2), colour, -1)
         else:
-            cv2.ellipse(sprite, (wide // 2, round(0.58 * high)), (wide // 2 - 2, round(0.4 * high)), 0, 0, 360, colour, -1)
+            cv2.ellipse(
+                sprite, (wide // 2, round(0.58 * high)), (wide // 2 - 2, round(0.4 * high)), 0, 0, 360, colour, -1
+            )
         cv2.ellipse(sprite, (wide // 2, high // 4), (wide // 5, high // 5), 0, 180, 360, colour, 3)
         return _grained(sprite, rng)
 
@@ -78,7 +81,9 @@ class Things:
         wide, high = 120, int(rng.integers(45, 75))
         sprite, colour = _blank(wide, high), _colour(rng, 20, 230)
         roof = int(rng.integers(10, 30))
-        body = np.array([(2, high // 2), (roof, 2), (wide - roof, 2), (wide - 3, high // 2), (wide - 3, high - 8), (2, high - 8)])
+        body = np.array(
+            [(2, high // 2), (roof, 2), (wide - roof, 2), (wide - 3, high // 2), (wide - 3, high - 8), (2, high - 8)]
+        )
         cv2.fillPoly(sprite, [body], colour)
         cv2.rectangle(sprite, (roof, 6), (wide - roof, high // 2 - 2), (60, 50, 45, 255), -1)
         for x in (24, wide - 26):
@@ -94,7 +99,7 @@ class Things:
         thick = int(rng.integers(3, 7))
         x = 6.0
         while x < wide - 12:
-            letter = rng.uniform((0, 4), (14, high - 4), (4, 2)) + (x, 0)
+            letter = rng.uniform((0, 4), (14, high - 4), (4, 2)) + np.array([x, 0])
             _curve(sprite, letter, colour, thick)
             x += rng.uniform(9, 16)
         if rng.random() < 0.5:
@@ -128,8 +133,10 @@ class Things:
     def cover(self, rng: np.random.Generator, width: int, height: int) -> Image:
         """What lies right before a lens: dark, blurred, hardly a pattern; (height, width, 3)."""
         colour = np.array(_colour(rng, 5, 130)[:3], np.float32)
-        grain = cv2.resize(rng.normal(0, 10, (3, 4, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-        return np.clip(colour + grain, 0, 255).astype(np.uint8)
+        grain = cv2.resize(
+            rng.normal(0, 10, (3, 4, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
+        )
+        return np.asarray(np.clip(colour + grain, 0, 255), np.uint8)
 
 
 def _blank(wide: int, high: int) -> Image:
@@ -172,7 +179,7 @@ def _bags(folder: Path) -> list[Image]:
         _, x, y, wide, high = (float(part) for part in lines[0].split()[:5])
         height, width = image.shape[:2]
         x0, y0 = max(0, int((x - wide / 2) * width)), max(0, int((y - high / 2) * height))
-        cut = image[y0 : int((y + high / 2) * height), x0 : int((x + wide / 2) * width)]
+        cut = np.asarray(image, np.uint8)[y0 : int((y + high / 2) * height), x0 : int((x + wide / 2) * width)]
         if min(cut.shape[:2]) >= 24:
             found.append(_cut_out(cut))
     return found
@@ -183,5 +190,7 @@ def _cut_out(cut: NDArray[np.uint8]) -> Image:
     size = (max(2, round(cut.shape[1] * scale)), max(2, round(cut.shape[0] * scale)))
     sized = np.asarray(cv2.resize(cut, size, interpolation=cv2.INTER_AREA), np.uint8)
     mask = np.zeros(sized.shape[:2], np.uint8)
-    cv2.ellipse(mask, (size[0] // 2, round(0.52 * size[1])), (round(0.48 * size[0]), round(0.48 * size[1])), 0, 0, 360, 255, -1)
+    cv2.ellipse(
+        mask, (size[0] // 2, round(0.52 * size[1])), (round(0.48 * size[0]), round(0.48 * size[1])), 0, 0, 360, 255, -1
+    )
     return np.dstack([sized, mask])

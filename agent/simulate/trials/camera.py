@@ -24,7 +24,12 @@ def tampered(rng: Rng, props: Props) -> Trial:
     stage = Stage(rng, props, 80.0, fps=_FPS, size=_SIZE)
     kind = str(rng.choice(["cover", "defocus", "move", "blind"]))
     begin, takes_s = rng.uniform(*_FIRST_S), rng.uniform(0.3, 2.0)
-    strength = {"cover": rng.uniform(0.9, 1.0), "defocus": rng.uniform(0.3, 1.0), "move": rng.uniform(0.6, 1.0), "blind": rng.uniform(0.9, 1.0)}[kind]
+    strength = {
+        "cover": rng.uniform(0.9, 1.0),
+        "defocus": rng.uniform(0.3, 1.0),
+        "move": rng.uniform(0.6, 1.0),
+        "blind": rng.uniform(0.9, 1.0),
+    }[kind]
     picture = props.things.cover(rng, *_SIZE) if kind == "cover" else props.backgrounds.draw(rng, *_SIZE)
     keys = np.array([[begin, 0.0], [begin + takes_s, strength], [stage.seconds + 10, strength]])
     stage.tampering.append(Tampering(kind, keys, picture))
@@ -37,7 +42,16 @@ def tampered(rng: Rng, props: Props) -> Trial:
 def tampered_not(rng: Rng, props: Props) -> Trial:
     """Light and weather change, a lorry passes, headlights shine, a hand or a bird is before the lens for a moment."""
     stage = Stage(rng, props, 100.0, fps=_FPS, size=_SIZE)
-    sorts = ["a lorry passes", "headlights", "exposure jumps", "dusk falls", "something before the lens for a moment", "a crowd passes", "shakes in the wind", "clouds"]
+    sorts = [
+        "a lorry passes",
+        "headlights",
+        "exposure jumps",
+        "dusk falls",
+        "something before the lens for a moment",
+        "a crowd passes",
+        "shakes in the wind",
+        "clouds",
+    ]
     sort = str(rng.choice(sorts))
     begin = rng.uniform(*_FIRST_S)
     if sort == "a lorry passes":
@@ -49,7 +63,14 @@ def tampered_not(rng: Rng, props: Props) -> Trial:
         stage.vehicles[number] = props.things.vehicle(rng)
     elif sort == "headlights":
         stays = rng.uniform(1, 3.5)
-        keys = np.array([[begin, 0.0], [begin + 0.5, rng.uniform(0.5, 0.95)], [begin + stays, rng.uniform(0.5, 0.95)], [begin + stays + 0.5, 0.0]])
+        keys = np.array(
+            [
+                [begin, 0.0],
+                [begin + 0.5, rng.uniform(0.5, 0.95)],
+                [begin + stays, rng.uniform(0.5, 0.95)],
+                [begin + stays + 0.5, 0.0],
+            ]
+        )
         stage.tampering.append(Tampering("blind", keys, props.things.cover(rng, *_SIZE)))
     elif sort == "exposure jumps":
         stage.light = [(0.0, 1.0)]
@@ -59,7 +80,14 @@ def tampered_not(rng: Rng, props: Props) -> Trial:
         stage.light = [(0.0, 1.0), (begin, 1.0), (begin + rng.uniform(20, 45), rng.uniform(0.25, 0.5))]
     elif sort == "something before the lens for a moment":
         stays = rng.uniform(0.5, 3.5)
-        keys = np.array([[begin, 0.0], [begin + 0.2, rng.uniform(0.5, 1)], [begin + stays, rng.uniform(0.5, 1)], [begin + stays + 0.2, 0.0]])
+        keys = np.array(
+            [
+                [begin, 0.0],
+                [begin + 0.2, rng.uniform(0.5, 1)],
+                [begin + stays, rng.uniform(0.5, 1)],
+                [begin + stays + 0.2, 0.0],
+            ]
+        )
         stage.tampering.append(Tampering("cover", keys, props.things.cover(rng, *_SIZE)))
     elif sort == "a crowd passes":
         stage.passers(60)

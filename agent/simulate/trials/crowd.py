@@ -1,8 +1,9 @@
-"""Trials of the crowd types: zones that fill up, groups that gather, crowds that move as one, and crowds that do not."""
+"""Trials of the crowd types: zones that fill up, groups that gather, crowds that move as one, and those that do not."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -115,7 +116,7 @@ def gathering_passing(rng: Rng, props: Props) -> Trial:
     return stage.trial(EventType.CROWD_GATHERING, "a steady stream", ground, None)
 
 
-def _occupied(stage: Stage, ground: list[Place], wanted: list[tuple[float, float]]) -> None:
+def _occupied(stage: Stage, ground: list[Place], wanted: Sequence[tuple[float, float]]) -> None:
     """So many people in a rectangle over time, with some coming and going in between."""
     here = list[float]()  # when each of them leaves
     stays: list[list[float]] = []
@@ -149,7 +150,9 @@ def forecast(rng: Rng, props: Props) -> Trial:
     begin, crossed = rng.uniform(30, 70), rng.uniform(170, 270)
     first = limit * rng.uniform(0.1, 0.3)
     slope = (limit - first) / (crossed - begin)
-    _occupied(stage, ground, [(0, first), (begin, first), (begin + 2 * (crossed - begin), limit + slope * (crossed - begin))])
+    _occupied(
+        stage, ground, [(0, first), (begin, first), (begin + 2 * (crossed - begin), limit + slope * (crossed - begin))]
+    )
     met = stage.reached(ground, limit, 6.0)
     # Likelier than not may be said from when the trend is there; at the latest when it has come true.
     expected = None if met is None else Expected(met, early_s=max(met - begin, 0.0), late_s=0.0)
@@ -227,7 +230,9 @@ def convergence(rng: Rng, props: Props) -> Trial:
     for number, place in enumerate(_standing(stage, middle, rng.uniform(1.2, 2.0), count)):
         angle = 2.4 * number
         start = stage.off(middle, rng.uniform(6, 11), angle)
-        stage.add([(-1.0, *start), *stage.way(begin + rng.uniform(0, 1.5), [start, place, 20.0], rng.uniform(1.1, 1.6))])
+        stage.add(
+            [(-1.0, *start), *stage.way(begin + rng.uniform(0, 1.5), [start, place, 20.0], rng.uniform(1.1, 1.6))]
+        )
     return _moves(stage, "convergence", begin + 1.0)
 
 
@@ -251,12 +256,18 @@ def movement_not(rng: Rng, props: Props) -> Trial:
     """Crowds that walk, stand, mill about, pass each other with room, part at a walk; a few who run among them."""
     stage = _open(rng, props, 40.0)
     middle = stage.spot((0.4, 0.6), (0.5, 0.65))
-    sort = str(rng.choice(["procession", "both ways with room", "milling about", "parting at a walk", "few run", "small group runs"]))
+    sort = str(
+        rng.choice(
+            ["procession", "both ways with room", "milling about", "parting at a walk", "few run", "small group runs"]
+        )
+    )
     count = int(rng.integers(14, 26))
     if sort == "procession":
         heading = rng.uniform(0, 2 * math.pi)
         for _ in range(2 * count):
-            start = stage.off(stage.off(middle, rng.uniform(-30, 3), heading), rng.uniform(-2.5, 2.5), heading + math.pi / 2)
+            start = stage.off(
+                stage.off(middle, rng.uniform(-30, 3), heading), rng.uniform(-2.5, 2.5), heading + math.pi / 2
+            )
             stage.add(stage.way(-1.0, [start, stage.off(start, 70, heading)], rng.uniform(1.0, 1.5)))
     elif sort == "both ways with room":
         for _ in range(2 * count):

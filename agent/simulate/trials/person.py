@@ -1,4 +1,4 @@
-"""Trials of single people: who runs, stays, falls, fights; and who jogs, waits, sits, lies on a bench, hugs and plays."""
+"""Trials of single people: who runs, stays, falls, fights; and who jogs, waits, sits, lies on a bench, hugs, plays."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def loitering(rng: Rng, props: Props) -> Trial:
     came = stage.side(bool(rng.integers(2)), stage.within(ground)[1])
     arrives = rng.uniform(6, 12)
     walk = math.dist(came, (sum(x for x, _ in ground) / 4, came[1])) / 1.3
-    number = stage.mill(arrives - walk, arrives + rng.uniform(74, 85), ground, pause_s=rng.uniform(3, 12), came_from=came)
+    number = stage.mill(
+        arrives - walk, arrives + rng.uniform(74, 85), ground, pause_s=rng.uniform(3, 12), came_from=came
+    )
     stage.passers(8, ground, 0.3)
     for begin in rng.uniform(0, 100, 4).tolist():  # and some through the zone
         stage.passes(begin, stage.within(ground)[1])
@@ -112,7 +114,9 @@ def loitering_not(rng: Rng, props: Props) -> Trial:
 # Falling
 
 
-def _lying(stage: Stage, number: int, begin: float, takes_s: float, upright: tuple[float, float, float], lift: float = 0.0) -> list[tuple[float, float, float, float]]:
+def _lying(
+    stage: Stage, number: int, begin: float, takes_s: float, upright: tuple[float, float, float], lift: float = 0.0
+) -> list[tuple[float, float, float, float]]:
     """Keys of a pose that ends lying, in any direction."""
     angle = stage.rng.uniform(0, math.pi)
     across, along = abs(math.cos(angle)), abs(math.sin(angle))
@@ -132,7 +136,9 @@ def down(rng: Rng, props: Props) -> Trial:
     falls = walk[-1][0] + rng.choice([0.0, rng.uniform(1, 8)])
     takes_s = rng.uniform(0.5, 1.1)
     rest = stage.off(place, rng.uniform(0.1, 0.8))
-    number = stage.add([*walk, (falls + 0.01, *place), (falls + takes_s, *rest), (stage.seconds + 5, *rest)], steadfast=True)
+    number = stage.add(
+        [*walk, (falls + 0.01, *place), (falls + takes_s, *rest), (stage.seconds + 5, *rest)], steadfast=True
+    )
     upright = stage.upright()
     stage.pose(number, *_lying(stage, number, falls, takes_s, upright))
     stage.passers(5, stage.around(place, 3, 3), 0.3)
@@ -142,7 +148,15 @@ def down(rng: Rng, props: Props) -> Trial:
 def down_not(rng: Rng, props: Props) -> Trial:
     """People sit down, bend, kneel, lie down on a bench or slowly, get up after a fall, or are hidden below."""
     stage = Stage(rng, props, 60.0, fps=8.0)
-    sorts = ["sits down", "bends down", "kneels", "lies down on a bench", "lies down slowly", "falls and gets up", "walks behind a wall"]
+    sorts = [
+        "sits down",
+        "bends down",
+        "kneels",
+        "lies down on a bench",
+        "lies down slowly",
+        "falls and gets up",
+        "walks behind a wall",
+    ]
     sort = str(rng.choice(sorts))
     place = stage.spot((0.3, 0.7), (0.5, 0.75))
     start = stage.side(bool(rng.integers(2)), place[1] + rng.normal(0, 0.5))
@@ -160,19 +174,38 @@ def down_not(rng: Rng, props: Props) -> Trial:
         for bend in np.arange(begin, leaves - 6, 6).tolist():
             low = (tall * rng.uniform(0.55, 0.75), wide + 0.25, 0.0)
             stays = rng.uniform(0.5, 3)
-            keys += [(bend + 0.1, *upright), (bend + 0.9, *low), (bend + 0.9 + stays, *low), (bend + 1.8 + stays, *upright)]
+            keys += [
+                (bend + 0.1, *upright),
+                (bend + 0.9, *low),
+                (bend + 0.9 + stays, *low),
+                (bend + 1.8 + stays, *upright),
+            ]
     elif sort == "kneels":
         low = (tall * rng.uniform(0.62, 0.72), wide + 0.1, 0.0)
         keys += [(begin + rng.uniform(0.8, 1.5), *low), (leaves - 2, *low), (leaves - 0.8, *upright)]
     elif sort == "lies down on a bench":
         lies = (0.4, 1.65, 0.45)
         lies_at = begin + rng.uniform(3, 6)
-        keys += [(begin + 1.2, *sits), (lies_at, *sits), (lies_at + rng.uniform(1.5, 3), *lies), (leaves - 4, *lies), (leaves - 2, *sits), (leaves, *upright)]
+        keys += [
+            (begin + 1.2, *sits),
+            (lies_at, *sits),
+            (lies_at + rng.uniform(1.5, 3), *lies),
+            (leaves - 4, *lies),
+            (leaves - 2, *sits),
+            (leaves, *upright),
+        ]
     elif sort == "lies down slowly":
         low, lies = (0.55 * tall, 0.8, 0.0), (0.45, 1.65, 0.0)
         sat = begin + rng.uniform(2, 3)
         lay = sat + rng.uniform(2, 6)
-        keys += [(sat, *low), (lay, *low), (lay + rng.uniform(1.8, 3), *lies), (leaves - 4, *lies), (leaves - 2, *low), (leaves, *upright)]
+        keys += [
+            (sat, *low),
+            (lay, *low),
+            (lay + rng.uniform(1.8, 3), *lies),
+            (leaves - 4, *lies),
+            (leaves - 2, *low),
+            (leaves, *upright),
+        ]
     elif sort == "falls and gets up":
         lies = (0.5, 1.4, 0.0)
         up = begin + rng.uniform(2.5, 5.0)
@@ -240,7 +273,15 @@ def fight_not(rng: Rng, props: Props) -> Trial:
     """People hug, shake hands, talk with their hands, play, dance slowly, run past, or a crowd passes."""
     stage = _near(rng, props, 45.0)
     place = stage.spot((0.35, 0.65), (0.6, 0.8))
-    sorts = ["hug", "shake hands", "talk with their hands", "children play", "run past", "crowd passes", "one exercises alone"]
+    sorts = [
+        "hug",
+        "shake hands",
+        "talk with their hands",
+        "children play",
+        "run past",
+        "crowd passes",
+        "one exercises alone",
+    ]
     sort = str(rng.choice(sorts))
     meets = rng.uniform(5, 8)
     until = meets + rng.uniform(12, 25)
@@ -260,7 +301,11 @@ def fight_not(rng: Rng, props: Props) -> Trial:
         for _ in range(int(rng.integers(2, 5))):
             path = [(-1.0, *stage.within(ground))]
             while path[-1][0] < stage.seconds:
-                path += stage.way(path[-1][0], [(path[-1][1], path[-1][2]), stage.within(ground), float(rng.exponential(0.8))], rng.uniform(1.5, 2.8))[1:]
+                path += stage.way(
+                    path[-1][0],
+                    [(path[-1][1], path[-1][2]), stage.within(ground), float(rng.exponential(0.8))],
+                    rng.uniform(1.5, 2.8),
+                )[1:]
             number = stage.add(path)
             tall = rng.uniform(1.05, 1.35)
             stage.pose(number, (0.0, tall, 0.5, 0.0))

@@ -153,7 +153,12 @@ class Stage:
     def around(self, place: Place, wide: float, deep: float) -> list[Place]:
         """Corners of a rectangle of ground, metres, with its middle there."""
         x, y = place
-        return [(x - wide / 2, y + deep / 2), (x + wide / 2, y + deep / 2), (x + wide / 2, y - deep / 2), (x - wide / 2, y - deep / 2)]
+        return [
+            (x - wide / 2, y + deep / 2),
+            (x + wide / 2, y + deep / 2),
+            (x + wide / 2, y - deep / 2),
+            (x - wide / 2, y - deep / 2),
+        ]
 
     def off(self, place: Place, far: float, angle: float | None = None) -> Place:
         """A place so far away, metres, in a direction of the ground, or in any."""
@@ -196,7 +201,9 @@ class Stage:
             self.steadfast.add(number)
         return number
 
-    def way(self, begin: float, places: Sequence[Place | float], speed: float | None = None) -> list[tuple[float, float, float]]:
+    def way(
+        self, begin: float, places: Sequence[Place | float], speed: float | None = None
+    ) -> list[tuple[float, float, float]]:
         """A path from place to place at a walk, or at a speed; a number among the places is a wait, seconds."""
         pace = speed or self.speed()
         time, here = begin, places[0]
@@ -247,7 +254,9 @@ class Stage:
                 return depth
         return None
 
-    def mill(self, begin: float, end: float, corners: Corners, pause_s: float = 4.0, came_from: Place | None = None) -> int:
+    def mill(
+        self, begin: float, end: float, corners: Corners, pause_s: float = 4.0, came_from: Place | None = None
+    ) -> int:
         """Somebody who stands and strolls in a rectangle, and comes from somewhere and leaves if told so."""
         here = self.within(corners)
         path = self.way(begin, [came_from, here]) if came_from else [(begin, *here)]
@@ -255,7 +264,10 @@ class Stage:
             wait = float(self.rng.exponential(pause_s)) + 0.5
             step = self.off(here, self.rng.uniform(0.2, 1.2))
             xs, ys = [x for x, _ in corners], [y for _, y in corners]
-            here = (float(np.clip(step[0], min(xs) + 0.3, max(xs) - 0.3)), float(np.clip(step[1], min(ys) + 0.3, max(ys) - 0.3)))
+            here = (
+                float(np.clip(step[0], min(xs) + 0.3, max(xs) - 0.3)),
+                float(np.clip(step[1], min(ys) + 0.3, max(ys) - 0.3)),
+            )
             path += self.way(path[-1][0], [(path[-1][1], path[-1][2]), wait, here], self.rng.uniform(0.3, 0.9))[1:]
         if came_from:
             path += self.way(path[-1][0], [here, came_from])[1:]

@@ -42,13 +42,24 @@ def _carried(stage: Stage, number: int, put: float, place: Place, taken: float |
 def _visit(stage: Stage, place: Place, comes: float, stays_s: float) -> tuple[int, float, float]:
     """Somebody comes to a place, stays, and leaves; their number, when they are there, and when they leave."""
     left = bool(stage.rng.integers(2))
-    start, end = stage.side(left, place[1] + stage.rng.normal(0, 0.5)), stage.side(bool(stage.rng.integers(2)), place[1] + 0.5)
+    start, end = (
+        stage.side(left, place[1] + stage.rng.normal(0, 0.5)),
+        stage.side(bool(stage.rng.integers(2)), place[1] + 0.5),
+    )
     path = stage.way(comes, [start, place, stays_s, end])
     number = stage.add(path, steadfast=True)
     return number, path[1][0], path[2][0]
 
 
-def _put(stage: Stage, picture: Image, size: tuple[float, float], number: int, put: float, place: Place, taken: float | None = None) -> None:
+def _put(
+    stage: Stage,
+    picture: Image,
+    size: tuple[float, float],
+    number: int,
+    put: float,
+    place: Place,
+    taken: float | None = None,
+) -> None:
     on_ground = (place[0] + 0.35, place[1] - 0.15)
     stage.things.append(Thing(_carried(stage, number, put, on_ground, taken), *size, picture))
 
@@ -89,7 +100,9 @@ def _distractions(stage: Stage, sort: str) -> None:
         x, y = rng.uniform(0.1, 0.7), rng.uniform(0.2, 0.7)
         angles = np.linspace(0, 2 * math.pi, 12, endpoint=False)
         outline = np.stack([x + 0.15 * np.cos(angles), y + 0.12 * np.sin(angles)], axis=1)
-        stage.shades.append(Shade(outline, rng.uniform(0.02, 0.06), np.array([[begin, 1.0], [begin + 0.2, rng.uniform(1.3, 1.7)]])))
+        stage.shades.append(
+            Shade(outline, rng.uniform(0.02, 0.06), np.array([[begin, 1.0], [begin + 0.2, rng.uniform(1.3, 1.7)]]))
+        )
 
 
 def _parks(stage: Stage, place: Place, comes: float, leaves: float | None) -> int:
@@ -114,7 +127,19 @@ def abandoned_not(rng: Rng, props: Props) -> Trial:
     stage = _stage(rng, props)
     place = stage.spot((0.3, 0.7), (0.6, 0.8))
     begin = rng.uniform(_FIRST_S, _FIRST_S + 10)
-    sort = str(rng.choice(["owner stays near", "bag is taken again", "somebody sits still", "a chair is moved a little", "a thing is taken away", "a car parks", *_LIGHT]))
+    sort = str(
+        rng.choice(
+            [
+                "owner stays near",
+                "bag is taken again",
+                "somebody sits still",
+                "a chair is moved a little",
+                "a thing is taken away",
+                "a car parks",
+                *_LIGHT,
+            ]
+        )
+    )
     if sort == "owner stays near":
         number, there, _ = _visit(stage, place, begin, 90)
         _put(stage, props.things.bag(rng), _bag_size(rng), number, there + 0.8, place)
@@ -125,12 +150,16 @@ def abandoned_not(rng: Rng, props: Props) -> Trial:
         number, there, leaves = _visit(stage, place, begin, 80)
         tall, wide, _ = upright = stage.upright()
         sits = (0.75 * tall, wide + 0.1, 0.0)
-        stage.pose(number, (0.0, *upright), (there, *upright), (there + 1.2, *sits), (leaves - 1.2, *sits), (leaves, *upright))
+        stage.pose(
+            number, (0.0, *upright), (there, *upright), (there + 1.2, *sits), (leaves - 1.2, *sits), (leaves, *upright)
+        )
         stage.harder[number] = np.array([[there, 0.0], [there + 1, rng.uniform(0, 0.5)]])
     elif sort == "a chair is moved a little":
         number, there, leaves = _visit(stage, place, begin, rng.uniform(4, 8))
         here, after = (place[0] + 0.5, place[1]), (place[0] + rng.choice([-0.2, 1.1]), place[1] + 0.2)
-        path = np.array([(-1.0, *here, 0.0), (there + 1, *here, 0.0), (leaves - 1, *after, 0.0), (stage.seconds + 10, *after, 0.0)])
+        path = np.array(
+            [(-1.0, *here, 0.0), (there + 1, *here, 0.0), (leaves - 1, *after, 0.0), (stage.seconds + 10, *after, 0.0)]
+        )
         stage.things.append(Thing(path, rng.uniform(0.4, 0.7), rng.uniform(0.7, 1.0), props.things.furniture(rng)))
     elif sort == "a thing is taken away":
         number, there, leaves = _visit(stage, place, begin, rng.uniform(2, 5))
@@ -184,7 +213,18 @@ def dumped_not(rng: Rng, props: Props) -> Trial:
     stage = _stage(rng, props)
     place = stage.spot((0.3, 0.7), (0.6, 0.75))
     begin = rng.uniform(_FIRST_S, _FIRST_S + 10)
-    sort = str(rng.choice(["somebody stops", "bag is taken again", "a car stops and leaves", "a car parks", "refuse is collected", *_LIGHT]))
+    sort = str(
+        rng.choice(
+            [
+                "somebody stops",
+                "bag is taken again",
+                "a car stops and leaves",
+                "a car parks",
+                "refuse is collected",
+                *_LIGHT,
+            ]
+        )
+    )
     if sort == "somebody stops":
         _visit(stage, place, begin, rng.uniform(10, 50))
     elif sort == "bag is taken again":
@@ -221,7 +261,15 @@ def _wall(stage: Stage) -> tuple[Place, float, tuple[float, float, float, float]
     return foot, wide, box
 
 
-def _upon(rng: Rng, stage: Stage, box: tuple[float, float, float, float], at_x: float, wide_m: float, tall_m: float, wall_m: float) -> tuple[float, float, float, float]:
+def _upon(
+    rng: Rng,
+    stage: Stage,
+    box: tuple[float, float, float, float],
+    at_x: float,
+    wide_m: float,
+    tall_m: float,
+    wall_m: float,
+) -> tuple[float, float, float, float]:
     """Where a mark of that size comes on a wall, at a place across it, at the height of hands."""
     scale = (box[2] - box[0]) / wall_m
     wide, tall = wide_m * scale, tall_m * scale * stage.size[0] / stage.size[1]
@@ -245,7 +293,9 @@ def _ground_of(box: tuple[float, float, float, float]) -> list[list[float]]:
     return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
 
 
-def _surface(stage: Stage, event_type: EventType, sort: str, box: tuple[float, float, float, float], expected: Expected | None) -> Trial:
+def _surface(
+    stage: Stage, event_type: EventType, sort: str, box: tuple[float, float, float, float], expected: Expected | None
+) -> Trial:
     from dataclasses import replace
 
     trial = stage.trial(event_type, sort, None, expected, painted=True)
@@ -260,7 +310,13 @@ def tagged(rng: Rng, props: Props) -> Trial:
     where = _upon(rng, stage, box, across, rng.uniform(0.9, 2.0), rng.uniform(0.5, 1.0), wide)
     stage.marks.append(Mark(where, props.things.tag(rng), there + 1, leaves - there - 2))
     stage.passers(4, stage.around(foot, wide, 2.0), 0.8)
-    return _surface(stage, EventType.SURFACE_TAGGED, "somebody writes on a wall", box, Expected(leaves + 1.5, _STAYS_S, late_s=20.0, early_s=5.0))
+    return _surface(
+        stage,
+        EventType.SURFACE_TAGGED,
+        "somebody writes on a wall",
+        box,
+        Expected(leaves + 1.5, _STAYS_S, late_s=20.0, early_s=5.0),
+    )
 
 
 def damaged(rng: Rng, props: Props) -> Trial:
@@ -272,14 +328,31 @@ def damaged(rng: Rng, props: Props) -> Trial:
     where = _upon(rng, stage, box, across, size, size, wide)
     stage.marks.append(Mark(where, props.things.hole(rng), there + 1.5))
     stage.passers(4, stage.around(foot, wide, 2.0), 0.8)
-    return _surface(stage, EventType.SURFACE_DAMAGED, "somebody breaks a pane", box, Expected(leaves + 1.5, _STAYS_S, late_s=20.0, early_s=5.0))
+    return _surface(
+        stage,
+        EventType.SURFACE_DAMAGED,
+        "somebody breaks a pane",
+        box,
+        Expected(leaves + 1.5, _STAYS_S, late_s=20.0, early_s=5.0),
+    )
 
 
 def _surface_not(rng: Rng, props: Props, event_type: EventType) -> Trial:
     stage = _stage(rng, props)
     foot, wide, box = _wall(stage)
     begin = rng.uniform(_FIRST_S, _FIRST_S + 10)
-    sort = str(rng.choice(["somebody stands there", "a poster is put up", "a car parks in front", "rain runs down", "a crowd passes", *_LIGHT]))
+    sort = str(
+        rng.choice(
+            [
+                "somebody stands there",
+                "a poster is put up",
+                "a car parks in front",
+                "rain runs down",
+                "a crowd passes",
+                *_LIGHT,
+            ]
+        )
+    )
     if sort in {"somebody stands there", "a poster is put up", *_LIGHT}:
         across, there, leaves = _at_wall(stage, foot, wide, begin, rng.uniform(6, 40))
         if sort == "a poster is put up":
@@ -289,7 +362,14 @@ def _surface_not(rng: Rng, props: Props, event_type: EventType) -> Trial:
         _parks(stage, (foot[0], foot[1] - 1.2), begin, None)
     elif sort == "rain runs down":
         x0, y0, x1, y1 = box
-        outline = np.array([(x0, y0), (x1, y0), (x1, y0 + rng.uniform(0.2, 0.8) * (y1 - y0)), (x0, y0 + rng.uniform(0.2, 0.8) * (y1 - y0))])
+        outline = np.array(
+            [
+                (x0, y0),
+                (x1, y0),
+                (x1, y0 + rng.uniform(0.2, 0.8) * (y1 - y0)),
+                (x0, y0 + rng.uniform(0.2, 0.8) * (y1 - y0)),
+            ]
+        )
         stage.shades.append(Shade(outline, 0.02, np.array([[begin, 1.0], [begin + 40, rng.uniform(0.7, 0.85)]])))
     elif sort == "a crowd passes":
         stage.passers(30)

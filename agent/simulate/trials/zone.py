@@ -39,6 +39,7 @@ def _entry(ground: list[Place], path: list[tuple[float, float, float]]) -> float
     """When a path first enters a rectangle, seconds."""
     xs, ys = [x for x, _ in ground], [y for _, y in ground]
     way = np.array(path)
+    time: float
     for time in np.arange(way[0, 0], way[-1, 0], 0.05).tolist():
         x, y = (float(np.interp(time, way[:, 0], way[:, k])) for k in (1, 2))
         if min(xs) < x < max(xs) and min(ys) < y < max(ys):
@@ -53,14 +54,18 @@ def intrusion(rng: Rng, props: Props) -> Trial:
     goal = stage.within(ground, 0.8)
     start = stage.side(bool(rng.integers(2)), goal[1] + rng.normal(0, 0.5))
     vehicle = rng.random() < 0.25
-    path = stage.way(rng.uniform(8, 15), [start, goal, rng.uniform(1, 8), start], rng.uniform(2, 5) if vehicle else None)
+    path = stage.way(
+        rng.uniform(8, 15), [start, goal, rng.uniform(1, 8), start], rng.uniform(2, 5) if vehicle else None
+    )
     if vehicle:
         _vehicle(stage, path, known=True)
     else:
         stage.add(path)
     stage.passers(6, ground, 1.0)
     sort = "a vehicle comes in" if vehicle else "somebody comes in"
-    return stage.trial(EventType.ZONE_INTRUSION, sort, ground, Expected(_entry(ground, path), _INTRUSION_HOLD_S, late_s=6.0))
+    return stage.trial(
+        EventType.ZONE_INTRUSION, sort, ground, Expected(_entry(ground, path), _INTRUSION_HOLD_S, late_s=6.0)
+    )
 
 
 def intrusion_not(rng: Rng, props: Props) -> Trial:
@@ -160,5 +165,3 @@ def wrong_way_not(rng: Rng, props: Props) -> Trial:
     elif sort == "exposure jumps":
         _exposure(stage)
     return stage.trial(EventType.DIRECTION_WRONG_WAY, sort, None, None, rule={"allowed": (sign, 0.0)}, painted=True)
-
-

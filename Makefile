@@ -49,6 +49,7 @@ bench: setup ## Measure speed as a ratio to a reference run beside it
 
 eval: $(VENV)/.eval ## Measure accuracy on the labelled data ($(DATA))
 	$(BIN)/vigie eval events --labels $(DATA)/labels.json --clips $(DATA)/clips
+	$(BIN)/vigie eval simulated --data $(DATA) --out docs/behaviours.md
 	$(BIN)/vigie eval counting --clip $(DATA)/clips/pets2009_s2l1.mp4 --gt $(DATA)/mot/PETS09-S2L1/gt.txt
 	$(BIN)/vigie eval tracker --mot $(DATA)/mot --beside
 	$(BIN)/vigie eval detector --images $(DATA)/person/val --model vigie-detector --model yolox-nano --model fastestdet

@@ -21,6 +21,7 @@ from types import FrameType
 
 from agent import pipe
 from agent.behaviours.episode import EpisodeChange
+from agent.behaviours.registry import needs
 from agent.behaviours.watch import Watch
 from agent.capture.camera import Camera
 from agent.capture.frame import Frame, FrameSource
@@ -47,7 +48,8 @@ from agent.contract import (
 )
 from agent.notify import notify
 from agent.perception.detect import open_detector, selftest
-from agent.perception.scene import Detections, Detector
+from agent.perception.patch import PatchChecker, open_checker
+from agent.perception.scene import Detections, Detector, Need
 from agent.policy import Policy
 from agent.settings import CameraSettings, RuleSettings, Settings, mask_url
 
@@ -243,6 +245,11 @@ class Sense:
         detector, self.detector_state, reasons = open_detector(settings.inference)
         for reason in reasons:
             log.warning("event=detector reason=%r", reason)
+        self._checker: PatchChecker | None = None
+        if Need.CHANGE in needs(rule for camera in settings.cameras for rule in camera.rules):
+            self._checker, reasons = open_checker(settings.inference)
+            for reason in reasons:
+                log.warning("event=patch_checker reason=%r", reason)
         self._detector: Detector = _Routed(detector, simulated)
         self.microphone = (
             Microphone(lambda: open_sound(settings.microphone.source or "", loop=settings.microphone.loop))
@@ -343,7 +350,9 @@ class Sense:
             return
         self._close_episodes()
         self._rules = rules
-        self._watches = [Watch(c, r, self._wall) for c, r in zip(self._settings.cameras, rules, strict=True)]
+        self._watches = [
+            Watch(c, r, self._wall, self._checker) for c, r in zip(self._settings.cameras, rules, strict=True)
+        ]
 
     def _close_episodes(self) -> None:
         for index, watch in enumerate(self._watches):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -14,10 +15,14 @@ from agent.behaviours.crowd_gathering import CrowdGathering
 from agent.behaviours.crowd_movement import CrowdMovement
 from agent.behaviours.direction_wrong_way import DirectionWrongWay
 from agent.behaviours.episode import Behaviour
+from agent.behaviours.object_abandoned import ObjectAbandoned
 from agent.behaviours.parameters import Parameters
 from agent.behaviours.person_down import PersonDown
 from agent.behaviours.person_loitering import PersonLoitering
 from agent.behaviours.person_running import PersonRunning
+from agent.behaviours.surface_damaged import SurfaceDamaged
+from agent.behaviours.surface_tagged import SurfaceTagged
+from agent.behaviours.waste_dumped import WasteDumped
 from agent.behaviours.zone import Calibration, Zone
 from agent.behaviours.zone_intrusion import ZoneIntrusion
 from agent.contract import EventType
@@ -47,6 +52,10 @@ BEHAVIOURS: dict[EventType, BehaviourClass] = {
     EventType.PERSON_RUNNING: PersonRunning,
     EventType.PERSON_DOWN: PersonDown,
     EventType.ALTERCATION: Altercation,
+    EventType.OBJECT_ABANDONED: ObjectAbandoned,
+    EventType.WASTE_DUMPED: WasteDumped,
+    EventType.SURFACE_TAGGED: SurfaceTagged,
+    EventType.SURFACE_DAMAGED: SurfaceDamaged,
     EventType.CAMERA_TAMPERED: CameraTampered,
 }
 
@@ -55,10 +64,19 @@ NEEDS: dict[EventType, frozenset[Need]] = {
     EventType.CROWD_MOVEMENT: frozenset({Need.FLOW}),
     EventType.ALTERCATION: frozenset({Need.FLOW}),
     EventType.DIRECTION_WRONG_WAY: frozenset({Need.UNKNOWN_VEHICLES}),
+    EventType.OBJECT_ABANDONED: frozenset({Need.CHANGE}),
+    EventType.WASTE_DUMPED: frozenset({Need.CHANGE}),
+    EventType.SURFACE_TAGGED: frozenset({Need.CHANGE}),
+    EventType.SURFACE_DAMAGED: frozenset({Need.CHANGE}),
 }
 #: What is about the camera itself, and watches no zone.
 OF_CAMERA: frozenset[EventType] = frozenset({EventType.CAMERA_TAMPERED})
 _WHOLE_PICTURE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+
+
+def needs(rules: Iterable[RuleSettings]) -> frozenset[Need]:
+    """What these rules need beside tracks."""
+    return frozenset[Need]().union(*(NEEDS.get(rule.event_type, frozenset()) for rule in rules))
 
 
 def build(rule: RuleSettings, camera: CameraSettings) -> Behaviour:

@@ -10,10 +10,12 @@ from datetime import datetime
 
 from agent.behaviours.episode import Behaviour, EpisodeChange
 from agent.behaviours.occupancy import persons
-from agent.behaviours.registry import NEEDS, build
+from agent.behaviours.registry import build, needs
 from agent.capture.frame import Frame
+from agent.perception.change import ChangeModel
 from agent.perception.flow import FlowModel
 from agent.perception.moving import Moving, backed, with_unknown_vehicles
+from agent.perception.patch import PatchChecker
 from agent.perception.scene import Detections, Need, Scene
 from agent.perception.track import Tracker
 from agent.settings import CameraSettings, RuleSettings, SettingsError, parse_schedule
@@ -47,6 +49,7 @@ class Watch:
         camera: CameraSettings,
         rules: Sequence[RuleSettings] | None = None,
         wall: Callable[[], datetime] | None = None,
+        checker: PatchChecker | None = None,
     ) -> None:
         """Build the behaviours.
 
@@ -54,16 +57,17 @@ class Watch:
             camera: The camera and its zones.
             rules: Those of its rules that may run; None: all of them.
             wall: Local time, for the schedules; None (a clip, which does not know when it was) has every rule on.
+            checker: Tells what a changed place shows; None: nobody does.
 
         Raises:
             SettingsError: a rule that cannot be built, or two of one type in one zone.
         """
         self._wall = wall
+        self._checker = checker
         self._rules: list[tuple[Schedule, Behaviour]] = []
         self._idle = True
         self.persons = 0
         """Persons in the picture now."""
-        self._needs = set[Need]()
         taken = set()
         for rule in camera.rules if rules is None else rules:
             if (rule.type, rule.zone) in taken:
@@ -72,7 +76,7 @@ class Watch:
                 )
             taken.add((rule.type, rule.zone))
             self._rules.append((Schedule(rule.schedule), build(rule, camera)))
-            self._needs |= NEEDS.get(rule.event_type, frozenset())
+        self._needs = needs(camera.rules if rules is None else rules)
         self._begin_anew()
 
     def update(self, frame: Frame, detections: Detections) -> list[EpisodeChange]:
@@ -86,7 +90,8 @@ class Watch:
         tracks = self._tracker.update(frame.time, detections)
         self.persons = int(persons(tracks).sum())
         flow = self._flow.update(frame.time, frame.image) if self._flow else None
-        scene = Scene(frame.time, frame.image, tracks, detections, flow, moving=moving)
+        still = self._change.update(frame.time, frame.image, tracks, detections) if self._change else ()
+        scene = Scene(frame.time, frame.image, tracks, detections, flow, still, moving)
         now = self._wall() if self._wall else None
         changes: list[EpisodeChange] = []
         for schedule, behaviour in self._rules:
@@ -107,3 +112,4 @@ class Watch:
         self._tracker = Tracker()
         self._flow = FlowModel() if Need.FLOW in self._needs else None
         self._moving = Moving()
+        self._change = ChangeModel(self._checker) if Need.CHANGE in self._needs else None

@@ -39,18 +39,22 @@ def ticks(camera: CameraSettings, inference: InferenceSettings, title: str) -> I
     from rich.console import Console
     from rich.progress import track
 
+    from agent.behaviours.registry import needs
     from agent.behaviours.watch import Watch
     from agent.capture.frame import SourceError
     from agent.capture.open import open_source
     from agent.contract import DetectorState
     from agent.inference.backend import InferenceError
     from agent.perception.detect import open_detector
+    from agent.perception.patch import open_checker
+    from agent.perception.scene import Need
     from agent.replay import replay
 
     source: FrameSource
     simulated: Detector | None
     try:
-        watch = Watch(camera)
+        checker = open_checker(inference)[0] if Need.CHANGE in needs(camera.rules) else None
+        watch = Watch(camera, checker=checker)
         if camera.source.startswith("sim:"):
             from agent.simulate.source import open_sim
 

@@ -15,6 +15,7 @@ from agent.cli.common import AsJson, fail, loaded
 from agent.cli.eval_detector import detector
 from agent.cli.eval_forecast import forecast
 from agent.cli.eval_patch import patch
+from agent.cli.eval_simulated import errors, simulated
 from agent.cli.eval_sound import sound
 from agent.contract import ContractError, EventType
 from agent.settings import CameraSettings, SettingsError
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Measure accuracy on labelled data.")
 app.command()(detector)
+app.command()(errors)
 app.command()(forecast)
 app.command()(patch)
+app.command()(simulated)
 app.command()(sound)
 
 

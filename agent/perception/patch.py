@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.inference.backend import Backend, InferenceError
-from agent.inference.registry import PatchModel
+from agent.inference.backend import Backend, InferenceError, select
+from agent.inference.registry import PatchModel, Registry
+from agent.settings import InferenceSettings
 
 #: The classes, in the order of every network of ours.
 CLASSES = ("heap", "writing", "neither")
@@ -64,3 +65,25 @@ class PatchChecker:
         (logits, *_) = self._backend.run(batch.astype(np.float32))
         likely = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray((likely / likely.sum(axis=1, keepdims=True))[:, self._order], np.float32)
+
+
+def open_checker(settings: InferenceSettings) -> tuple[PatchChecker | None, list[str]]:
+    """The first patch checker of the registry that works, or None; and in words why others do not serve.
+
+    Behaviours that ask it do without where there is none.
+    """
+    reasons: list[str] = []
+    wanted = "auto" if settings.backend == "jetson-inference" else settings.backend  # that one runs detectors alone
+    try:
+        registry = Registry(settings.models)
+    except InferenceError as error:
+        return None, [str(error)]
+    for model in registry.of(PatchModel):
+        try:
+            backend, refused = select(wanted, registry.read(model), settings.threads)
+            checker = PatchChecker(backend, model)
+        except InferenceError as error:
+            reasons.append(f"model {model.name}: {error}")
+            continue
+        return checker, reasons + [f"model {model.name}: {reason}" for reason in refused]
+    return None, [*reasons, "no patch checker serves: what has changed is told by its shape alone"]

@@ -145,12 +145,20 @@ class StillThing:
         box: x0 y0 x1 y1, pixels of the source frame.
         since: When it was first seen where it is, seconds on the source's clock.
         area: Share of the box that differs from what was there before, 0 to 1.
+        quiet_since: Since when nothing has moved in it and nobody was found in it, seconds on the source's clock.
+        stroke: Mean width of what differs over the diagonal of its extent: below 0.1 for writing, 0.35 for a square.
+        fill: Share that it fills of the smallest rectangle around it, turned as may be, 0 to 1.
+        likely: How likely it is a bag or heap, writing, or neither; None where there is no model to tell.
     """
 
     number: int
     box: tuple[float, float, float, float]
     since: float
     area: float
+    quiet_since: float
+    stroke: float
+    fill: float
+    likely: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ Ids = NDArray[np.int64]
 
 #: One person: (K, 3), time in seconds, x and y in metres; times grow.
 Path = Floats
+#: How somebody holds themselves: (K, 4), time in seconds, how tall and how wide they are, and how far above the ground
+#: they begin (on a bench), metres; times grow. In between it changes steadily.
+Pose = Floats
 
 #: Length of a step, seconds.
 _STEP_S = 0.1
@@ -36,7 +40,7 @@ _REPULSION, _RANGE_M = 2.1, 0.3
 #: they intended to be, seconds; four times the first makes a critically damped return.
 _RELAX_S, _CATCH_UP_S = 0.5, 2.0
 #: Height of people, mean and standard deviation, and width with swinging arms and legs, metres. Chosen, not measured.
-_HEIGHT_M, _WIDTH_M = (1.70, 0.08), 0.65
+HEIGHT_M, WIDTH_M = (1.70, 0.08), 0.65
 #: Whatever is nearer to the camera's plane than this is not seen, metres.
 _NEAR_M = 0.5
 #: Further than every moment: keeps the paths apart on one common time line, seconds.
@@ -91,6 +95,23 @@ class View:
             offset = np.stack([across, down], axis=1) * (self.focal / depth)[:, None]
         return offset + np.array([self.width / 2, self.height / 2]), depth
 
+    def ground(self, x: float, y: float) -> tuple[float, float]:
+        """The place on the ground, metres, that is seen at a place of the picture, fractions of width and height.
+
+        Raises:
+            ValueError: it is not below the horizon.
+        """
+        pitch, heading = math.radians(self.pitch_deg), math.radians(self.heading_deg)
+        across, down = (x - 0.5) * self.width / self.focal, (y - 0.5) * self.height / self.focal
+        falls = math.sin(pitch) + down * math.cos(pitch)
+        if falls <= 0:
+            raise ValueError(f"{x:g}, {y:g} lies above the horizon")
+        far = self.above_m / falls
+        ahead, across = far * (math.cos(pitch) - down * math.sin(pitch)), far * across
+        east = ahead * math.sin(heading) + across * math.cos(heading)
+        north = ahead * math.cos(heading) - across * math.sin(heading)
+        return self.x_m + east, self.y_m + north
+
     def polygon(self, corners: Sequence[tuple[float, float]]) -> list[list[float]]:
         """A piece of ground as a zone: its corners (metres) as fractions of the frame, cut at the frame's edge.
 
@@ -113,12 +134,16 @@ class Truth:
         whole: (N, 4) float32, the same, reaching beyond the frame where the person does.
         visible: (N,) float32, share of the person that is in the frame, less what the nearer person covers who covers
             most of it.
+        depths: (N,) float32, distance from the camera along its axis, metres.
+        speeds: (N,) float32, metres per second over the ground.
     """
 
     ids: Ids
     boxes: NDArray[np.float32]
     whole: NDArray[np.float32]
     visible: NDArray[np.float32]
+    depths: NDArray[np.float32]
+    speeds: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +158,25 @@ class _Step:
 class World:
     """Some people and their paths. One thread uses it; the moment 0 is its beginning."""
 
-    def __init__(self, paths: Sequence[Path], rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        rng: np.random.Generator,
+        poses: Mapping[int, Pose] = MappingProxyType({}),
+        steadfast: Collection[int] = (),
+    ) -> None:
         """Set up.
 
         Args:
             paths: One for each person, at least two points each.
             rng: Gives the people their heights.
+            poses: How people hold themselves, by their number; whoever is not named walks and stands upright.
+            steadfast: Numbers of those who keep to their path, whoever is in their way.
         """
-        self._heights = np.clip(rng.normal(*_HEIGHT_M, len(paths)), 1.4, 2.0)
+        heights = np.clip(rng.normal(*HEIGHT_M, len(paths)), 1.4, 2.0)
+        self._upright = np.stack([heights, np.full(len(paths), WIDTH_M), np.zeros(len(paths))], axis=1)
+        self._poses = dict(poses)
+        self._gives_way = ~np.isin(np.arange(len(paths)), list(steadfast))
         self._begin = np.array([path[0, 0] for path in paths])
         self._end = np.array([path[-1, 0] for path in paths])
         # All paths after one another, so that one search finds everybody's place.
@@ -159,29 +195,44 @@ class World:
         Raises:
             ValueError: the time lies before the beginning.
         """
+        step = self._step(time)
+        return step.ids, step.places + (time - _number(time) * _STEP_S) * step.velocities
+
+    def _step(self, time: float) -> _Step:
         if time < 0:
             raise ValueError(f"a world begins at 0, not at {time}")
-        wanted = int(time / _STEP_S + 1e-6)  # 9.1 / 0.1 is less than 91
+        wanted = _number(time)
         if wanted <= self._now - len(self._steps):
             self._restart()
         while self._now < wanted:
             self._advance()
-        step = self._steps[wanted - self._now - 1]
-        return step.ids, step.places + (time - wanted * _STEP_S) * step.velocities
+        return self._steps[wanted - self._now - 1]
 
     def truth(self, time: float, view: View) -> Truth:
         """What a camera sees of them at a moment, as in `people`."""
         ids, places = self.people(time)
-        feet, depth = view.project(np.column_stack([places, np.zeros(len(ids))]))
-        heads, _ = view.project(np.column_stack([places, self._heights[ids]]))
-        half = _WIDTH_M / 2 * view.focal / np.maximum(depth, _NEAR_M)
+        pose = self.pose(ids, time)
+        feet, depth = view.project(np.column_stack([places, pose[:, 2]]))
+        heads, _ = view.project(np.column_stack([places, pose[:, 0] + pose[:, 2]]))
+        half = pose[:, 1] / 2 * view.focal / np.maximum(depth, _NEAR_M)
         whole = np.column_stack([feet[:, 0] - half, heads[:, 1], feet[:, 0] + half, feet[:, 1]])
         cut = np.clip(whole, 0, (view.width, view.height) * 2)
         seen = (depth > _NEAR_M) & (_area(cut) > 0)
         order = np.flatnonzero(seen)[np.argsort(-depth[seen], kind="stable")]
         boxes = cut[order]
         visible = (_area(boxes) - _covered(boxes)) / _area(whole[order])
-        return Truth(ids[order], boxes.astype(np.float32), whole[order].astype(np.float32), visible.astype(np.float32))
+        speeds = np.hypot(*self._step(time).velocities[order].T)
+        seen_so = (boxes, whole[order], visible, depth[order], speeds)
+        return Truth(ids[order], *(values.astype(np.float32) for values in seen_so))
+
+    def pose(self, ids: Ids, time: float) -> Floats:
+        """(N, 3) metres: how tall and how wide these people are, and how far above the ground they begin."""
+        pose = self._upright[ids]
+        for row, number in enumerate(ids.tolist()):
+            if number in self._poses:
+                way = self._poses[number]
+                pose[row] = [np.interp(time, way[:, 0], way[:, column]) for column in (1, 2, 3)]
+        return pose
 
     def _restart(self) -> None:
         self._now = 0
@@ -201,10 +252,21 @@ class World:
         ids, goals, wanted = self._intended(self._now * _STEP_S)
         places, velocities = goals.copy(), wanted.copy()  # newcomers are where they mean to be
         _, here, then = np.intersect1d(ids, last.ids, assume_unique=True, return_indices=True)
+        gives_way = self._gives_way[ids[here]]
+        if not gives_way.any():
+            self._steps.append(_Step(ids, places, velocities))
+            return
+        here, then = here[gives_way], then[gives_way]
         places[here] = last.places[then] + _STEP_S * last.velocities[then]
         velocities[here] = last.velocities[then]
         force = (wanted + (goals - places) / _CATCH_UP_S - velocities) / _RELAX_S + _repulsion(places)
+        force[~self._gives_way[ids]] = 0
         self._steps.append(_Step(ids, places, velocities + _STEP_S * force))
+
+
+def _number(time: float) -> int:
+    """Of the step that a moment lies in."""
+    return int(time / _STEP_S + 1e-6)  # 9.1 / 0.1 is less than 91
 
 
 def _repulsion(places: Floats) -> Floats:

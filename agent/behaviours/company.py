@@ -1,0 +1,170 @@
+"""Who was beside a thing when it came, and whether they are gone: owners, by track alone.
+
+The owners of a thing are the tracks that were beside it in the moments in which it came, as in the PETS 2006 rules for
+left luggage (Thirde, Li and Ferryman, "Overview of the PETS2006 challenge", 2006). Nothing recognises anybody. A
+track that breaks off beside the thing may be continued by one that begins there; whoever walks up to it from elsewhere
+is somebody else.
+
+Known failures: whoever is beside it by chance when it comes is an owner too, and delays what is said while staying;
+an owner whom the detector loses beside the thing counts as gone after some seconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.behaviours.zone import Zone
+from agent.perception.scene import FloatArray, Scene, StillThing
+
+#: The past is kept so often and so long, seconds: somebody may hide for minutes what he has put down.
+_STEP_S, _PAST_S = 0.5, 180.0
+#: Who is beside it so long before or after a place was last as usual, seconds, has brought what is there.
+_BEFORE_S, _AFTER_S = 2.0, 6.0
+#: A track that is lost beside the thing counts as there for so long, seconds, and one that begins there
+#: goes on with it.
+_LOST_S = 10.0
+#: Longest time unseen of somebody who is there, seconds.
+_UNSEEN_S = 1.0
+#: This near to the edge of the picture, somebody is about to leave it, share of its width or height.
+_EDGE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A thing, and who was beside it.
+
+    Attributes:
+        thing: The thing.
+        tall: Height of the tallest who was beside it when it came, pixels.
+        above: How far above their feet it ends, in their heights; negative below.
+        stayed_s: How long somebody was beside it about when it came, seconds.
+        gone_s: Since when nobody of them is near any more, seconds.
+    """
+
+    thing: StillThing
+    tall: float
+    above: float
+    stayed_s: float
+    gone_s: float
+
+
+def lies_in(zone: Zone, scene: Scene, thing: StillThing) -> bool:
+    """Whether a thing lies in a zone: the middle of its lower edge does."""
+    x0, _, x1, y1 = thing.box
+    return bool(zone.contains(np.array([[(x0 + x1) / 2 / scene.width, y1 / scene.height]], np.float32))[0])
+
+
+@dataclass(slots=True)
+class _Owners:
+    near_at: float
+    tall: float = 0.0
+    feet: float = 0.0
+    stayed_s: float = 0.0
+    #: For each owner: when it was last seen, and whether it was near then, and not leaving the picture.
+    seen: dict[int, tuple[float, bool]] = field(default_factory=dict)
+
+
+class Company:
+    """Follows the owners of still things."""
+
+    def __init__(self, classes: NDArray[np.uint8], *, beside: float, near: float, lower: float) -> None:
+        """Set up.
+
+        Args:
+            classes: Who may own a thing, `ObjectClass`.
+            beside: How far from a thing its owners are when it comes, heights of their boxes.
+            near: How far they may go and still be with it, heights of their boxes.
+            lower: Which part of a box is measured from, 0 to 1, from below: the feet for things on the ground, all of
+                it for things on a wall.
+        """
+        self._classes = classes
+        self._beside, self._near, self._lower = beside, near, lower
+        self._past: deque[tuple[float, NDArray[np.int64], FloatArray, NDArray[np.bool_]]] = deque()
+        self._known: set[int] = set()
+        self._owners: dict[int, _Owners] = {}
+
+    def update(self, scene: Scene) -> list[Left]:
+        """The things that somebody brought."""
+        tracks = scene.tracks
+        here = np.isin(tracks.classes, self._classes) & (tracks.unseen <= _UNSEEN_S)
+        ids, boxes = tracks.ids[here], tracks.boxes[here]
+        # Who reaches to the picture's edge and is seen no more has left.
+        low, high = boxes[:, :2] / (scene.width, scene.height), boxes[:, 2:] / (scene.width, scene.height)
+        inside = np.asarray((low > _EDGE).all(axis=1) & (high < 1 - _EDGE).all(axis=1))
+        if not self._past or scene.time - self._past[-1][0] >= _STEP_S:
+            self._past.append((scene.time, ids, boxes, inside))
+            while scene.time - self._past[0][0] > _PAST_S:
+                self._past.popleft()
+        known, self._known = self._known, set(tracks.ids.tolist())
+        self._owners = {thing.number: self._owners.get(thing.number) or self._brought(thing) for thing in scene.still}
+        found = []
+        for thing in scene.still:
+            owners = self._owners[thing.number]
+            self._follow(owners, thing, scene.time, ids, boxes, inside, known)
+            if owners.stayed_s > 0:
+                above = (owners.feet - thing.box[3]) / owners.tall
+                found.append(Left(thing, owners.tall, above, owners.stayed_s, scene.time - owners.near_at))
+        return found
+
+    def _brought(self, thing: StillThing) -> _Owners:
+        """Who was beside it when it came, and what has become of them since."""
+        owners = _Owners(thing.since)
+        feet: list[float] = []
+        known: set[int] = set()
+        for moment, ids, boxes, inside in self._past:
+            self._follow(owners, thing, moment, ids, boxes, inside, known)
+            known.update(ids.tolist())
+            if thing.since - _BEFORE_S <= moment <= thing.since + _AFTER_S:
+                beside = self._distances(thing, boxes) <= self._beside
+                if beside.any():
+                    owners.stayed_s += _STEP_S
+                    owners.tall = max(owners.tall, float((boxes[:, 3] - boxes[:, 1])[beside].max()))
+                    feet += boxes[beside, 3].tolist()
+                    owners.seen.update((i, (moment, True)) for i in ids[beside].tolist())
+        owners.feet = median(feet) if feet else 0.0
+        return owners
+
+    def _follow(
+        self,
+        owners: _Owners,
+        thing: StillThing,
+        time: float,
+        ids: NDArray[np.int64],
+        boxes: FloatArray,
+        inside: NDArray[np.bool_],
+        known: set[int],
+    ) -> None:
+        """Who of the owners is near at a moment; `known` are the tracks that were there before."""
+        near = dict(zip(ids.tolist(), (self._distances(thing, boxes) <= self._near).tolist(), strict=True))
+        seen = owners.seen
+        lost = {i for i, (at, stays) in seen.items() if stays and i not in near and time - at <= _LOST_S}
+        for i in near.keys() - known - seen.keys():
+            if near[i] and lost:  # it goes on with the track that was lost last
+                del seen[last := max(lost, key=lambda j: seen[j][0])]
+                lost.remove(last)
+                seen[i] = (time, True)
+        for i, whole in zip(ids.tolist(), inside.tolist(), strict=True):
+            if i in seen:
+                seen[i] = (time, near[i] and whole)
+        if lost or any(near.get(i) for i in seen):
+            owners.near_at = time
+
+    def _distances(self, thing: StillThing, boxes: FloatArray) -> FloatArray:
+        """(N,) float32: how far each box is from a thing, in its own heights; 0 where they touch."""
+        x0, y0, x1, y1 = thing.box
+        tall = np.maximum(boxes[:, 3] - boxes[:, 1], 1)
+        top = boxes[:, 3] - self._lower * tall
+        across = np.maximum(np.maximum(boxes[:, 0] - x1, x0 - boxes[:, 2]), 0)
+        along = np.maximum(np.maximum(top - y1, y0 - boxes[:, 3]), 0)
+        return np.asarray(np.hypot(across, along) / tall, np.float32)
+
+    def clear(self) -> None:
+        """Forget everybody."""
+        self._past.clear()
+        self._known.clear()
+        self._owners.clear()

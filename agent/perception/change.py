@@ -1,0 +1,424 @@
+"""What has come and stayed: lasting change, in a small picture, a few times a second.
+
+Two pictures are kept, after the dual foregrounds of Porikli, Ivanov and Haga ("Robust abandoned object detection using
+dual foregrounds", EURASIP J. Adv. Signal Process. 2008): `long`, what has been there for minutes, and `short`, what
+most of the last seconds agree on (majority vote by Boyer and Moore, 1981, one counter a pixel), so that whoever walks
+by is in neither. Where the two differ, something has changed and stayed. Each such place is followed as a thing, and
+from a larger picture it is told why it differs (`agent.perception.difference`): light and the ground where something
+was taken away are learned at once, and what is new is given to behaviours.
+
+Frames are brought to the brightness of `long` by a line through what looks as usual, in each colour; brightness that
+differs over wide areas is taken off as well; neither picture is believed nearer than a pixel, for cameras that tremble.
+A thing that some detection of a person or vehicle has in it, or in which something moves while its surroundings do not,
+is somebody who sits or stands still, and has to be quiet from then on.
+
+Known failures: things of less than about a sixtieth of the picture's width, and those of the ground's own colour; who
+is never found by the detector and sits like a stone; what comes while its place is covered all the time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.inference.backend import InferenceError
+from agent.perception.difference import Cause, Difference, compare
+from agent.perception.patch import PatchChecker
+from agent.perception.scene import Detections, FloatArray, StillThing, Tracks
+from agent.perception.shrink import shrink
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+#: The picture is looked at so often, seconds; shrunk to at most this width, pixels, and to this one to tell causes.
+_LOOK_S, _WIDTH, _FINE_WIDTH = 0.39, 200, 640
+#: Votes that a place has at most: what came has outvoted what was there after as many looks.
+_VOTES = np.uint8(8)
+#: Votes that what is new needs.
+_SETTLED = 4
+#: Grey levels, in some colour, beyond which a place differs; and in mean deviations of what is usual there, for leaves
+#: and water.
+_DIFFERS, _DEVIATIONS = 14, 3.0
+#: Votes that a look gives, and three more, by what it differs from: neither picture, `short`, `long`, both.
+_OFFSET, _GIVEN = np.uint8(3), np.array([4, 0, 4, 2], np.uint8)
+#: In how many seconds what stays the same is learned: the sun moves, and so do its shadows.
+_LEARN_S = 30.0
+#: The larger picture is learned so often, seconds.
+_FINE_S = 2.0
+#: Nothing is said before, seconds.
+_WARM_UP_S = 8.0
+#: Least and largest share of the picture that a thing fills; more than the last of it at once is another view.
+_LEAST, _LARGEST, _OTHER_VIEW = 0.0003, 0.15, 0.5
+#: What is this near belongs together, pixels of the small picture: letters to a word.
+_TOGETHER = np.ones((5, 5), np.uint8)
+_PIXEL = np.ones((3, 3), np.uint8)
+#: Detections of at least this score may stand before a thing; of at least this one, they are the thing.
+_MAYBE, _IS = 0.15, 0.3
+#: A detection is the thing when it covers so much of it and is itself covered by it for so much.
+_COVERS, _FILLS = 0.6, 0.25
+#: Share of a thing that moves, so that it lives; its surroundings must move by less than half as much.
+_LIVES = 0.1
+#: A thing is looked at closely once nothing has moved in it for so long, and then this often, seconds.
+_CALM_S, _AGAIN_S = 2.0, 5.0
+#: A thing that nobody stands before is forgotten when it is not seen for so long, and else after the other, seconds.
+_LOST_S, _HIDDEN_S = 2.0, 120.0
+#: What has stayed for so long belongs to the place, seconds.
+_BELONGS_S = 3600.0
+#: Things that are followed at most; memory is bounded.
+_THINGS = 64
+#: Looks after which light and what is gone are learned.
+_SURE = 2
+
+
+@dataclass(slots=True)
+class _Thing:
+    """A place that differs; boxes are x0 y0 x1 y1, pixels of the small picture."""
+
+    number: int
+    box: NDArray[np.intp]
+    mask: Bools
+    area: int
+    since: float
+    seen: float
+    quiet_since: float
+    compared: float = -math.inf
+    difference: Difference | None = None
+    likely: tuple[float, float, float] | None = None
+    harmless: int = 0
+    told: StillThing | None = field(default=None)
+
+
+class ChangeModel:
+    """The lasting changes of one camera's picture."""
+
+    def __init__(self, checker: PatchChecker | None = None) -> None:
+        """Set up.
+
+        Args:
+            checker: Tells what a changed place shows; None: nobody does.
+        """
+        self._checker = checker
+        self._numbers = itertools.count(1)
+        self._time = -math.inf
+        self._shape: tuple[int, ...] = ()
+        self._told: tuple[StillThing, ...] = ()
+
+    def update(self, time: float, image: Image, tracks: Tracks, detections: Detections) -> tuple[StillThing, ...]:
+        """What has come and stayed, as of the last look.
+
+        Args:
+            time: Seconds on the source's clock, never going back.
+            image: (H, W, 3) uint8, BGR.
+            tracks: Confirmed tracks.
+            detections: What the detector found, the faint too.
+        """
+        if time - self._time < _LOOK_S:
+            return self._told
+        elapsed, self._time = min(time - self._time, 2 * _LOOK_S), time
+        if image.shape != self._shape:
+            self._learn_anew(time, image)
+        small = self._steadied(shrink(image, _WIDTH))
+        bodies, scores = _bodies(tracks, detections)
+        bodies = bodies * np.float32(small.shape[1] / image.shape[1])
+        limit = self._limit()
+        moving = self._vote(time, small, limit)
+        surely, changed = self._changed(limit)
+        if surely.mean() > _OTHER_VIEW:
+            self._learn_anew(time, image)
+            return self._told
+        self._learn(elapsed, changed)
+        covered = _painted(bodies, changed.shape)
+        if time - self._fine_at >= _FINE_S:
+            self._learn_fine(time, image, changed | moving | covered)
+        if self._things:
+            self._see(time, image)
+        if time - self._began < _WARM_UP_S:
+            self._long[:] = self._short
+            return self._told
+        self._follow(time, surely, changed)
+        for thing in self._things:
+            self._watch(time, thing, moving, covered, bodies, scores)
+        for thing in self._things:
+            if time - thing.quiet_since >= _CALM_S and time - thing.compared >= _AGAIN_S and time == thing.seen:
+                self._compare(time, thing, image, covered)
+        self._let_go(time, covered)
+        scale = image.shape[1] / small.shape[1]
+        self._told = tuple(_tell(t, scale) for t in self._things if t.difference and t.difference.cause is Cause.NEW)
+        return self._told
+
+    # Pixels ----------------------------------------------------------------------------------------------------------
+
+    def _learn_anew(self, time: float, image: Image) -> None:
+        small = shrink(image, _WIDTH)
+        self._shape, self._began = image.shape, time
+        self._long = small.astype(np.float32)
+        self._short = self._long.copy()
+        self._votes: NDArray[np.uint8] = np.zeros(small.shape[:2], np.uint8)
+        self._usual_at = np.full(small.shape[:2], time, np.float64)
+        self._deviation = np.full(small.shape[:2], 2.0, np.float32)
+        self._fine, self._fine_at = shrink(image, _FINE_WIDTH).astype(np.float32), -math.inf
+        self._recent, self._recent_at = self._fine, -math.inf
+        self._line = np.array([[1.0, 0.0]] * 3)
+        self._things: list[_Thing] = []
+        self._told = ()
+
+    def _steadied(self, small: Image) -> Image:
+        """The picture as bright as what is usual, though the camera or the sun has changed: a line in each colour."""
+        now = small[::6, ::6].reshape(-1, 3).T.astype(np.float32)
+        usual = self._long[::6, ::6].reshape(-1, 3).T.copy()
+        for colour, (x, y) in enumerate(zip(now, usual, strict=True)):
+            exposed = (x > 3) & (x < 252)
+            gain, offset = self._line[colour]
+            for within in (40.0, 15.0):
+                like = exposed & (np.abs(gain * x + offset - y) < within)
+                if like.sum() < 0.3 * len(x):  # the old line tells nothing any more: begin with the medians
+                    gain, offset = float(np.median(y)) / max(float(np.median(x)), 1.0), 0.0
+                    like = exposed & (np.abs(gain * x + offset - y) < 2 * within)
+                if like.sum() < 20 or (spread := float(x[like].var())) < 25:
+                    continue
+                mean_x, mean_y = float(x[like].mean()), float(y[like].mean())
+                gain = float(((x[like] - mean_x) * (y[like] - mean_y)).mean()) / spread
+                gain = min(max(gain, 0.3), 3.0)
+                offset = mean_y - gain * mean_x
+            self._line[colour] = gain, offset
+        return self._corrected(small)
+
+    def _corrected(self, picture: Image) -> Image:
+        table = np.arange(256)[:, None] * self._line[:, 0] + self._line[:, 1]
+        return np.asarray(cv2.LUT(picture, np.clip(table + 0.5, 0, 255).astype(np.uint8)[:, None]), np.uint8)
+
+    def _limit(self) -> NDArray[np.uint8]:
+        """(h, w): grey levels beyond which a place differs."""
+        return np.asarray(np.maximum(_DIFFERS, _DEVIATIONS * self._deviation).astype(np.uint8))
+
+    def _vote(self, time: float, small: Image, limit: NDArray[np.uint8]) -> Bools:
+        """Take the picture into `short`; where it is something else than that."""
+        differs, other = _beyond(small, self._short) > limit, _beyond(small, self._long) > limit
+        self._usual_at[~other] = time
+        # What is usual is believed at once: nobody needs to prove that somebody has walked on.
+        votes = self._votes + _GIVEN.take(differs + 2 * other)
+        new = votes < _OFFSET
+        votes[new] = _OFFSET + 1
+        self._votes = np.minimum(votes - _OFFSET, _VOTES)
+        self._short[new] = small[new]
+        cv2.accumulateWeighted(small, self._short, 0.25, (~differs).view(np.uint8))
+        off = np.minimum(_widest(cv2.absdiff(small, _bytes(self._long))), np.uint8(2 * _DIFFERS))
+        cv2.accumulateWeighted(off, self._deviation, 0.01, (~(differs | other)).view(np.uint8))
+        return differs
+
+    def _changed(self, limit: NDArray[np.uint8]) -> tuple[Bools, Bools]:
+        """(h, w): where what stays is not what used to be, for certain and perhaps."""
+        settled = self._votes >= _SETTLED
+        wide = (_odd(self._votes.shape[1] / 5),) * 2
+        long, short = _bytes(self._long), _bytes(self._short)
+        grey_long, grey_short = (cv2.cvtColor(p, cv2.COLOR_BGR2GRAY) for p in (long, short))
+        like = (cv2.absdiff(grey_short, grey_long) < 3 * _DIFFERS).view(np.uint8)
+        before, now = (cv2.blur(cv2.multiply(p, like), wide) for p in (grey_long, grey_short))
+        gain = (now.astype(np.float32) + 4) / (before.astype(np.float32) + 4)
+        beyond = _beyond(short, self._long * gain[..., None])
+        return settled & (beyond > limit), settled & (beyond > limit // 2)
+
+    def _learn(self, elapsed: float, changed: Bools) -> None:
+        same = ~changed & (self._votes >= _SETTLED)
+        for thing in self._things:
+            same[thing.mask] = False
+        part = 1 - math.exp(-elapsed / _LEARN_S)
+        cv2.accumulateWeighted(self._short, self._long, part, same.view(np.uint8))
+
+    def _see(self, time: float, image: Image) -> None:
+        """Take the frame into the mean of the last few, in which noise and rain are weaker."""
+        fine = self._corrected(shrink(image, _FINE_WIDTH))
+        if time - self._recent_at > 3 * _LOOK_S:
+            self._recent = fine.astype(np.float32)
+        self._recent_at = time
+        cv2.accumulateWeighted(fine, self._recent, 0.4)
+
+    def _learn_fine(self, time: float, image: Image, unusual: Bools) -> None:
+        """Take the frame into the larger picture, where nothing is unusual."""
+        elapsed = min(time - self._fine_at, 2 * _FINE_S)
+        self._fine_at = time
+        fine = self._corrected(shrink(image, _FINE_WIDTH))
+        doubtful = cv2.dilate(unusual.astype(np.uint8), _TOGETHER) > 0
+        for thing in self._things:
+            doubtful |= thing.mask
+        height, width = fine.shape[:2]
+        usual = cv2.resize((~doubtful).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+        part = 1 - math.exp(-elapsed / _LEARN_S) if time - self._began > _WARM_UP_S else 0.5
+        cv2.accumulateWeighted(fine, self._fine, part, usual)
+
+    # Things ----------------------------------------------------------------------------------------------------------
+
+    def _follow(self, time: float, surely: Bools, changed: Bools) -> None:
+        """Join what has changed to things that are known, or make new ones."""
+        joined = cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_CLOSE, _TOGETHER)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(joined)
+        sizes = [(int(stats[label, cv2.CC_STAT_AREA]), label) for label in range(1, count)]
+        for size, label in sorted(sizes, reverse=True):
+            if not _LEAST * changed.size <= size <= _LARGEST * changed.size:
+                continue
+            x, y, wide, high = stats[label, :4].tolist()
+            mask = np.zeros(changed.shape, bool)
+            mask[y : y + high, x : x + wide] = labels[y : y + high, x : x + wide] == label
+            if (mask & surely).sum() < _LEAST / 2 * changed.size:
+                continue
+            known = [(int((thing.mask & mask).sum()), thing) for thing in self._things]
+            shared, thing = max(known, key=lambda pair: pair[0], default=(0, None))
+            if thing is None or shared < 0.3 * min(size, thing.area):
+                if len(self._things) >= _THINGS:
+                    continue
+                since = float(np.median(self._usual_at[mask & surely]))
+                thing = _Thing(next(self._numbers), np.zeros(4, np.intp), mask, size, since, time, time)
+                self._things.append(thing)
+            elif thing.seen == time:  # it has fallen into pieces, of which this is a smaller one
+                thing.mask |= mask
+            else:
+                if shared < 0.6 * max(size, thing.area):
+                    thing.compared, thing.harmless = -math.inf, 0  # it has become another
+                thing.mask = mask
+            thing.seen, thing.area = time, int(thing.mask.sum())
+            rows, columns = np.flatnonzero(thing.mask.any(axis=1)), np.flatnonzero(thing.mask.any(axis=0))
+            thing.box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+
+    def _watch(
+        self, time: float, thing: _Thing, moving: Bools, covered: Bools, bodies: FloatArray, scores: FloatArray
+    ) -> None:
+        """Whether it is somebody: found by the detector, or moving by itself."""
+        x0, y0, x1, y1 = thing.box.tolist()
+        area = (x1 - x0) * (y1 - y0)
+        sides = np.minimum(bodies[:, 2:], [x1, y1]) - np.maximum(bodies[:, :2], [x0, y0])
+        shared = np.clip(sides, 0, None).prod(axis=1)
+        whole = (bodies[:, 2:] - bodies[:, :2]).prod(axis=1)
+        if ((scores >= _IS) & (shared >= _COVERS * area) & (shared >= _FILLS * whole)).any():
+            thing.quiet_since = time
+            return
+        margin = max(2, (x1 - x0 + y1 - y0) // 4)
+        window = np.s_[max(0, y0 - margin) : y1 + margin, max(0, x0 - margin) : x1 + margin]
+        free, inside, lively = ~covered[window], thing.mask[window], moving[window]
+        on, off = free & inside, free & ~inside
+        if on.sum() < 0.5 * thing.area:
+            return
+        within = lively[on].mean()
+        if within > _LIVES and lively[off].mean() < within / 2 if off.any() else within > _LIVES:
+            thing.quiet_since = time
+
+    def _compare(self, time: float, thing: _Thing, image: Image, covered: Bools) -> None:
+        """Look at it closely, unless something stands before it."""
+        if (covered & thing.mask).sum() > 0.1 * thing.area:
+            return
+        thing.compared = time
+        height, width = self._fine.shape[:2]
+        scale = width / thing.mask.shape[1]
+        x0, y0, x1, y1 = thing.box.tolist()
+        margin = max(2, (x1 - x0 + y1 - y0) // 4)
+        x0, y0, x1, y1 = max(0, x0 - margin), max(0, y0 - margin), x1 + margin, y1 + margin
+        mask = cv2.dilate(thing.mask[y0:y1, x0:x1].astype(np.uint8), _PIXEL)
+        left, top = round(x0 * scale), round(y0 * scale)
+        right, bottom = min(width, round(x1 * scale)), min(height, round(y1 * scale))
+        before = _bytes(self._fine[top:bottom, left:right])
+        where = np.asarray(cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST), np.uint8)
+        after = _lit_alike(before, _bytes(self._recent[top:bottom, left:right]), where)
+        thing.difference = compare(before, after, where)
+        if thing.difference.cause is Cause.NEW:
+            thing.harmless = 0
+            if self._checker is not None and thing.likely is None:
+                thing.likely = self._shows(thing, image)
+        else:
+            thing.harmless += 1
+
+    def _shows(self, thing: _Thing, image: Image) -> tuple[float, float, float] | None:
+        scale = image.shape[1] / thing.mask.shape[1]
+        x0, y0, x1, y1 = (round(value * scale) for value in thing.box.tolist())
+        assert self._checker is not None  # noqa: S101 - whoever asks has seen it
+        try:
+            (likely,) = self._checker.check([image[y0:y1, x0:x1]]).tolist()
+        except InferenceError:
+            return None
+        return (likely[0], likely[1], likely[2])
+
+    def _let_go(self, time: float, covered: Bools) -> None:
+        kept = []
+        for thing in self._things:
+            learned = thing.harmless >= _SURE or time - thing.since >= _BELONGS_S
+            if learned:
+                self._long[thing.mask] = self._short[thing.mask]
+                self._learn_place(thing)
+            hidden = (covered & thing.mask).any()
+            if not learned and time - thing.seen < (_HIDDEN_S if hidden else _LOST_S):
+                kept.append(thing)
+        self._things = kept
+
+    def _learn_place(self, thing: _Thing) -> None:
+        """Until the larger picture has learned the place anew, the small one stands in for it."""
+        height, width = self._fine.shape[:2]
+        where = cv2.resize(thing.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        self._fine[where] = cv2.resize(self._short, (width, height), interpolation=cv2.INTER_LINEAR)[where]
+
+
+def _bodies(tracks: Tracks, detections: Detections) -> tuple[FloatArray, FloatArray]:
+    """Boxes and scores of whoever may stand before something."""
+    here = tracks.unseen <= 1
+    maybe = detections.scores >= _MAYBE
+    return (
+        np.concatenate([tracks.boxes[here], detections.boxes[maybe]]),
+        np.concatenate([np.zeros(int(here.sum()), np.float32), detections.scores[maybe]]),
+    )
+
+
+def _painted(boxes: FloatArray, shape: tuple[int, ...]) -> Bools:
+    """(h, w): what lies in any of the boxes, or a pixel beside it."""
+    mask = np.zeros(shape, bool)
+    for x0, y0, x1, y1 in boxes.tolist():
+        mask[max(0, int(y0) - 1) : max(0, int(y1) + 2), max(0, int(x0) - 1) : max(0, int(x1) + 2)] = True
+    return mask
+
+
+def _beyond(picture: Image, usual: Floats) -> NDArray[np.uint8]:
+    """(h, w): by how much a picture differs, in some colour, from all that another has within a pixel; grey levels."""
+    known = _bytes(usual)
+    above, below = cv2.subtract(picture, cv2.dilate(known, _PIXEL)), cv2.subtract(cv2.erode(known, _PIXEL), picture)
+    return _widest(cv2.max(above, below))
+
+
+def _widest(difference: Any) -> NDArray[np.uint8]:
+    """(h, w): the largest of the three colours' differences."""
+    blue, green, red = cv2.split(difference)
+    return np.asarray(cv2.max(cv2.max(blue, green), red), np.uint8)
+
+
+def _bytes(picture: Floats) -> Image:
+    return np.asarray(cv2.convertScaleAbs(picture), np.uint8)
+
+
+def _odd(width: float) -> int:
+    return 2 * int(width / 2) + 1
+
+
+def _lit_alike(before: Image, after: Image, where: NDArray[np.uint8]) -> Image:
+    """`after` as bright as `before` around the place."""
+    around = where == 0
+    if around.sum() < 20:
+        return after
+    gain = np.median(before[around], axis=0) / np.maximum(np.median(after[around], axis=0), 1)
+    return _bytes(after.astype(np.float32) * np.clip(gain, 0.5, 2.0).astype(np.float32))
+
+
+def _tell(thing: _Thing, scale: float) -> StillThing:
+    assert thing.difference is not None  # noqa: S101 - only what was compared is told
+    x0, y0, x1, y1 = (thing.box * scale).tolist()
+    return StillThing(
+        number=thing.number,
+        box=(x0, y0, x1, y1),
+        since=thing.since,
+        area=thing.area / max(float((thing.box[2:] - thing.box[:2]).prod()), 1.0),
+        quiet_since=thing.quiet_since,
+        stroke=thing.difference.stroke,
+        fill=thing.difference.fill,
+        likely=thing.likely,
+    )

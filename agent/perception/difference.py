@@ -1,0 +1,143 @@
+"""What a lasting difference between two pictures of one place is: other light, something gone, or something new.
+
+Light and shadow change brightness and leave the pattern of what they fall on, so a place whose pattern is still there
+has changed its light (texture under illumination: Rosin and Ellis, "Image difference threshold strategies and shadow
+detection", BMVC 1995); where there is no pattern, a shadow darkens smoothly and keeps the colour. Where something was
+taken away, the outline is an edge in the picture before and none in the one after, and the other way round where
+something came (Tian et al., "Robust detection of abandoned and removed objects in complex surveillance videos", IEEE
+T-SMC C 41(5), 2011).
+
+Known failures: a thing of the ground's own colour and without any pattern is told as its shadow; on a blank ground in
+blank light a poster's shadow is a poster.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Mask = NDArray[np.uint8]
+
+#: Differs by so many grey levels in some colour: more than noise that has been averaged, less than worn paint.
+_DIFFERS = 12
+#: Strength of a pattern below which it is the sensor's noise, grey levels (standard deviation of what is fine).
+_BLANK = 2.5
+#: Correlation of what is fine before and after, -1 to 1, above which it is the same pattern.
+_SAME_PATTERN = 0.5
+#: How much a shadow darkens, or its end brightens (ratio of brightness); what it leaves of red beside what it leaves of
+#: blue, since the sky still lights it; and how unlike the ratio may be from place to place (deviation over mean).
+_DARKENS, _RED_BY_BLUE, _SPREAD = (0.35, 0.93), (0.7, 1.03), 0.08
+#: An outline that is weaker after than before by this factor is that of something gone.
+_FADED = 0.7
+#: What is fine: smaller than about this, pixels.
+_FINE_PX = 2.0
+
+
+class Cause(enum.Enum):
+    """Why a place looks different."""
+
+    NONE = enum.auto()
+    LIGHT = enum.auto()
+    GONE = enum.auto()
+    NEW = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What is different at a place.
+
+    Attributes:
+        cause: Why.
+        area: Pixels that differ.
+        stroke: Mean width of what differs over the diagonal of its extent: 0.02 to 0.1 for writing, 0.35 for a disc or
+            a square.
+        fill: Share of the smallest rectangle, turned as may be, that it fills: 1 for a poster.
+    """
+
+    cause: Cause
+    area: int
+    stroke: float
+    fill: float
+
+
+_NOTHING = Difference(Cause.NONE, 0, 0.0, 0.0)
+
+
+def compare(before: Image, after: Image, where: Mask) -> Difference:
+    """What the difference between two pictures of one place is.
+
+    Args:
+        before: (H, W, 3) uint8, BGR: what was there for long, with some of the surroundings.
+        after: The same place now, lit alike on the whole.
+        where: (H, W) uint8, not 0 roughly where it differs.
+    """
+    inside = np.asarray(cv2.morphologyEx(_differs(before, after), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
+    inside &= where
+    area = cv2.countNonZero(inside)
+    if area < 6:
+        return _NOTHING
+    return Difference(_cause(before, after, inside), area, *_shape(inside))
+
+
+def _differs(before: Image, after: Image) -> Mask:
+    """(H, W): 1 where the one picture has what the other has nowhere within a pixel, for a camera that trembles."""
+    kernel = np.ones((3, 3), np.uint8)
+    above, below = cv2.subtract(after, cv2.dilate(before, kernel)), cv2.subtract(cv2.erode(before, kernel), after)
+    return np.asarray(cv2.max(above, below).max(axis=2) > _DIFFERS, np.uint8)
+
+
+def _cause(before: Image, after: Image, inside: Mask) -> Cause:
+    old, new = (np.asarray(cv2.cvtColor(p, cv2.COLOR_BGR2GRAY), np.float32) for p in (before, after))
+    on = inside > 0
+    core = cv2.erode(inside, np.ones((3, 3), np.uint8)) > 0
+    core = core if core.sum() >= 12 else on
+    if _light(before, after, old, new, core):
+        return Cause.LIGHT
+    # The outline of the whole, gaps filled: what is within it may have edges of its own.
+    whole = cv2.morphologyEx(inside, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    outline = cv2.morphologyEx(whole, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    edge_before, edge_after = (float(_edges(p)[outline].mean()) for p in (old, new))
+    return Cause.GONE if edge_after < _FADED * edge_before else Cause.NEW
+
+
+def _light(before: Image, after: Image, old: Floats, new: Floats, core: NDArray[np.bool_]) -> bool:
+    fine_old, fine_new = _fine(old)[core], _fine(new)[core]
+    strong_old, strong_new = float(fine_old.std()), float(fine_new.std())
+    if strong_old > _BLANK:
+        together = float(((fine_old - fine_old.mean()) * (fine_new - fine_new.mean())).mean())
+        return together > _SAME_PATTERN * strong_old * max(strong_new, 1e-3)
+    if strong_new > 2 * _BLANK:
+        return False
+    ratio = (after[core].astype(np.float32) + 4) / (before[core].astype(np.float32) + 4)
+    blue, _, red = ratio.mean(axis=0).tolist()
+    grey = ratio.mean(axis=1)
+    darkens, left = float(grey.mean()), red / blue
+    if darkens > 1:  # a shadow has ended
+        darkens, left = 1 / darkens, 1 / left
+    shadow = _DARKENS[0] < darkens < _DARKENS[1] and _RED_BY_BLUE[0] < left < _RED_BY_BLUE[1]
+    return shadow and float(grey.std()) < _SPREAD * float(grey.mean())
+
+
+def _fine(grey: Floats) -> Floats:
+    return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), _FINE_PX), np.float32)
+
+
+def _edges(grey: Floats) -> Floats:
+    return np.asarray(cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)), np.float32)
+
+
+def _shape(inside: Mask) -> tuple[float, float]:
+    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    # A contour runs along the middles of its pixels, and so is half a pixel too short on every side.
+    around = sum(len(contour) + 4 for contour in contours)
+    points = np.concatenate([contour[:, 0] for contour in contours]).astype(np.float32)
+    _, (wide, high), _ = cv2.minAreaRect(points)
+    area = cv2.countNonZero(inside)
+    diagonal = float(np.hypot(wide + 1, high + 1))
+    return 2 * area / around / diagonal, min(1.0, area / ((wide + 1) * (high + 1)))

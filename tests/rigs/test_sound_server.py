@@ -1,4 +1,4 @@
-"""A microphone on a real sound server that is killed: PulseAudio with a null sink, whose monitor is the microphone."""
+"""A microphone on a sound server that is killed or frozen: PulseAudio with a null sink, whose monitor is heard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 import soundfile
 from parts import wait_for
 
-from agent.capture.microphone import RATE_HZ, Microphone, open_sound
+from agent.capture.microphone import Microphone, open_sound
+from agent.capture.sound import RATE_HZ
 from agent.contract import MicrophoneState
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(120)]
@@ -51,6 +52,11 @@ class SoundServer:
         """Play a file into the microphone."""
         return subprocess.Popen(["paplay", f"--server=unix:{self.socket}", "-d", "mic", str(sound)])
 
+    def signal(self, number: signal.Signals) -> None:
+        """Freeze it or let it go on."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
     def kill(self) -> None:
         """Kill -9, if it runs."""
         if self.process is not None:
@@ -72,21 +78,38 @@ def server(require: Callable[..., None], tmp_path: Path, monkeypatch: pytest.Mon
         made.kill()
 
 
-def test_a_microphone_is_heard_lost_and_heard_again(server: SoundServer, tmp_path: Path) -> None:
-    tone = tmp_path / "tone.wav"
+@pytest.fixture
+def tone(tmp_path: Path) -> Path:
+    """A minute of 440 Hz at -9 dBFS."""
+    path = tmp_path / "tone.wav"
     moments = np.arange(60 * RATE_HZ) / RATE_HZ
-    soundfile.write(tone, (0.5 * np.sin(2 * np.pi * 440 * moments)).astype(np.float32), RATE_HZ)
+    soundfile.write(path, (0.5 * np.sin(2 * np.pi * 440 * moments)).astype(np.float32), RATE_HZ)
+    return path
+
+
+@pytest.mark.parametrize("failure", ["killed", "frozen"])
+def test_a_microphone_is_heard_lost_and_heard_again(server: SoundServer, tone: Path, failure: str) -> None:
     microphone = Microphone(lambda: open_sound("device:pulse"))
     microphone.start()
     player = server.play(tone)
     try:
         wait_for(lambda: microphone.state is MicrophoneState.LIVE, 20, f"live ({microphone.reason})")
         wait_for(lambda: -12 < microphone.level_dbfs < -6, 10, "the tone's level, -9 dBFS")
-        server.kill()
-        player.wait(10)
+        if failure == "killed":
+            server.kill()
+            player.wait(10)
+        else:
+            server.signal(signal.SIGSTOP)
         wait_for(lambda: microphone.state is MicrophoneState.LOST, 3, "lost within 3 s")
-        server.start()
+        if failure == "killed":
+            server.start()
+        else:
+            # It stays frozen through several attempts to open it again.
+            wait_for(lambda: microphone.reconnects >= 2, 40, "tried again")
+            server.signal(signal.SIGCONT)
         wait_for(lambda: microphone.state is MicrophoneState.LIVE, 40, "live again")
+        player.kill()
+        player.wait(10)
         player = server.play(tone)
         wait_for(lambda: -12 < microphone.level_dbfs < -6, 15, "the tone again")
     finally:
@@ -98,5 +121,7 @@ def test_a_microphone_is_heard_lost_and_heard_again(server: SoundServer, tmp_pat
 def test_a_name_that_no_device_has_is_refused_with_those_there_are(server: SoundServer) -> None:
     from agent.capture.frame import SourceError
 
+    source = open_sound("device:no-such-thing")
     with pytest.raises(SourceError, match=r"no input device has 'no-such-thing'.*pulse"):
-        open_sound("device:no-such-thing")
+        source.read()
+    source.close()

@@ -72,6 +72,10 @@ class Resampler:
         return np.concatenate(planes) if planes else np.empty(0, np.float32)
 
 
+def _planes(sound: av.AudioFrame) -> Samples:
+    return np.asarray(sound.to_ndarray(), np.float32)
+
+
 def take_channels(samples: Samples, wanted: int) -> Samples:
     """(C, N) to (`wanted`, N): the mean of all channels where one is wanted, else the first ones."""
     return samples.mean(axis=0, keepdims=True, dtype=np.float32) if wanted == 1 else samples[:wanted]
@@ -170,8 +174,8 @@ class FileSound:
             except av.error.FFmpegError:
                 continue
             for frame in frames:
-                yield from (sound.to_ndarray() for sound in to_rate.resample(frame))
-        yield from (sound.to_ndarray() for sound in to_rate.resample(None))
+                yield from (_planes(sound) for sound in to_rate.resample(frame))
+        yield from (_planes(sound) for sound in to_rate.resample(None))
 
     def read(self) -> Block | None:
         """The next block; at its own pace, when its last sample is due.

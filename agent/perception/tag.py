@@ -90,12 +90,10 @@ def open_tagger(settings: InferenceSettings) -> tuple[Tagger, SoundModel, list[s
         InferenceError: none serves.
     """
     registry = Registry(settings.models)
-    wanted = settings.tagger
-    models = registry.of(SoundModel) if wanted == "auto" else (registry.find(wanted, SoundModel),)
     reasons: list[str] = []
     # detectNet of jetson-inference knows pictures alone.
     backend = "auto" if settings.backend == "jetson-inference" else settings.backend
-    for model in models:
+    for model in candidates(registry, settings):
         try:
             network, refused = select(backend, registry.read(model), settings.threads)
             _check_classes(model)
@@ -103,6 +101,16 @@ def open_tagger(settings: InferenceSettings) -> tuple[Tagger, SoundModel, list[s
         except InferenceError as error:  # noqa: PERF203 - the next one may serve
             reasons.append(f"{model.name}: {error}")
     raise InferenceError("; ".join(reasons) or "the registry has no network that tags sounds")
+
+
+def candidates(registry: Registry, settings: InferenceSettings) -> tuple[SoundModel, ...]:
+    """The networks that may serve, best first.
+
+    Raises:
+        InferenceError: the wanted one is not in the registry.
+    """
+    wanted = settings.tagger
+    return registry.of(SoundModel) if wanted == "auto" else (registry.find(wanted, SoundModel),)
 
 
 def _check_classes(model: SoundModel) -> None:

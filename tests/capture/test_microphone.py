@@ -335,8 +335,11 @@ def test_what_listens_gets_the_sound_and_hears_of_every_new_beginning() -> None:
             heard.append(float(block.samples[0, 0]))
 
     ones = np.ones(10, np.float32)
-    scripts = [[ones * 0.5, ones * 0.25, SourceError("gone")], [ones * 0.125, EOFError()]]
-    microphone = Microphone(lambda: Scripted(list(scripts.pop(0))), Ears())
+    scripts: list[list[Samples | Exception | None]] = [
+        [ones * 0.5, ones * 0.25, SourceError("gone")],
+        [ones * 0.125, EOFError()],
+    ]
+    microphone = Microphone(lambda: Scripted(scripts.pop(0)), Ears())
     microphone.start()
     eventually(lambda: microphone.state is MicrophoneState.ENDED)
     microphone.close()

@@ -1,7 +1,8 @@
 """The sensing process: cameras, microphone and models in; 32-byte observations out. No network, no disk.
 
 One loop: wait for any camera's newest frame or the microphone's next half second, detect over all cameras at once, let
-the behaviours look and listen, join what they tell, send what changed. Every few seconds it says how it is. What relay may ask of it is the closed `Control` set.
+the behaviours look and listen, join what they tell, send what changed. Every few seconds it says how it is. What relay
+may ask of it is the closed `Control` set.
 """
 
 from __future__ import annotations
@@ -95,8 +96,9 @@ def reaches_outside() -> bool:
 def permitted(
     sensor: CameraSettings | MicrophoneSettings, policy: Policy, today: dt.date
 ) -> tuple[list[RuleSettings], list[str]]:
-    """The rules of a camera or of the microphone's sounds that the policy allows today, and the reasons in words for
-    each other one. Incidents are for `agent.behaviours.fusion`, since they have the zone of what is seen.
+    """The rules that the policy allows today, and for each other one the reason in words.
+
+    Incidents are left out: they are where something is seen, which `agent.behaviours.fusion` knows.
     """
     allowed, refused = [], []
     for rule in sensor.rules:

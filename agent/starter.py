@@ -42,6 +42,10 @@ hold_s = 30
 [[camera.rule]]
 type = "crowd.density"
 zone = "square"
+
+# Each sound that is listened for needs a rule too, once [microphone] has a source.
+# [[microphone.rule]]
+# type = "sound.gunshot"
 """
 
 
@@ -97,6 +101,8 @@ def _policy(until: dt.date) -> str:
 def _keys(fields: dict[str, FieldInfo], given: dict[str, Any]) -> Iterator[str]:
     """Each key below its description: with its value where one is given, else as a comment with its default."""
     for name, field in fields.items():
+        if name == "rules":
+            continue  # tables of their own, at the end
         yield f"# {field.description}"
         if name in given:
             yield f"{name} = {json.dumps(given[name])}"

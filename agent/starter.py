@@ -43,9 +43,7 @@ hold_s = 30
 type = "crowd.density"
 zone = "square"
 
-# Each sound that is listened for needs a rule too, once [microphone] has a source.
-# [[microphone.rule]]
-# type = "sound.gunshot"
+# The microphone has a [[microphone.rule]] for each sound that it listens for, such as one with type = "sound.gunshot".
 """
 
 

@@ -81,6 +81,22 @@ def take_channels(samples: Samples, wanted: int) -> Samples:
     return samples.mean(axis=0, keepdims=True, dtype=np.float32) if wanted == 1 else samples[:wanted]
 
 
+def tracks(path: Path) -> tuple[bool, bool]:
+    """Whether a file has pictures, and whether it has sound.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    try:
+        with av.open(str(path)) as container:
+            # FFmpeg shows text as a picture, and so the cover of a record.
+            covers = av.stream.Disposition.attached_pic
+            pictures = [s for s in container.streams.video if not s.disposition & covers]
+            return bool(pictures) and container.format.name != "tty", bool(container.streams.audio)
+    except (av.error.FFmpegError, OSError) as error:
+        raise SourceError(f"file:{path}: cannot be read: {error.strerror or error}") from error
+
+
 class FileSound:
     """The sound of a recording or a clip: at its own pace like a microphone, or in replay as fast as it is read.
 

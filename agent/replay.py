@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+
+import numpy as np
 
 from agent.behaviours.episode import EpisodeChange
 from agent.behaviours.fusion import Fusion
 from agent.behaviours.listen import Listening
 from agent.behaviours.watch import Watch
 from agent.capture.frame import FrameSource
-from agent.capture.sound import SoundSource
+from agent.capture.sound import BLOCK_S, RATE_HZ, Block, SoundSource
 from agent.perception.hearing import Ears, Hearing, Room
 from agent.perception.scene import Detector
 from agent.perception.tag import Tagger
@@ -61,23 +64,35 @@ def replay(source: FrameSource, detector: Detector, watch: Watch) -> Iterator[Ti
         yield tick
 
 
+#: Blocks of silence after a recording, so that its last sound is heard whole.
+_SILENT_BLOCKS = 10
+
+
 def hearings(source: SoundSource, tagger: Tagger, settings: MicrophoneSettings) -> Iterator[Hearing]:
-    """Listen to a recording, or to the sound of a clip, from its beginning to its end.
+    """Listen to a recording, or to the sound of a clip, from its beginning to its end and a second of silence.
 
     Raises:
         SourceError: it cannot be read.
     """
     heard: list[Hearing] = []
     ears = Ears(tagger, settings.channels, Room(settings.gain_db, settings.floor_dbfs), heard.append)
-    while True:
-        try:
+    for block in _blocks(source, settings.channels):
+        ears.hear(block)
+        yield from heard
+        heard.clear()
+
+
+def _blocks(source: SoundSource, channels: int) -> Iterator[Block]:
+    time = 0.0
+    with suppress(EOFError):
+        while True:
             block = source.read()
-        except EOFError:
-            return
-        if block is not None:
-            ears.hear(block)
-            yield from heard
-            heard.clear()
+            if block is not None:
+                time = block.time
+                yield block
+    silence = np.zeros((channels, round(RATE_HZ * BLOCK_S)), np.float32)
+    for number in range(1, _SILENT_BLOCKS + 1):
+        yield Block(silence, time + number * BLOCK_S)
 
 
 def with_sound(ticks: Iterable[Tick], heard: Iterable[Hearing], listening: Listening, fusion: Fusion) -> Iterator[Tick]:

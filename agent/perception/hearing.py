@@ -210,8 +210,10 @@ class Ears:
         return Hearing(time, scores, onset, self._clock.error + ONSET_ERROR_S if onset is not None else 0.0)
 
     def _look_for_onset(self) -> None:
-        begin = self._samples - self._sound.shape[1]
-        found = [onset for row in self._sound if (onset := find_onset(row)) is not None]
+        # Before the first sound there was none, which is no silence for it to rise from.
+        heard = self._sound if self._hops > 1 else self._sound[:, _KEPT:]
+        begin = self._samples - heard.shape[1]
+        found = [onset for row in heard if (onset := find_onset(row)) is not None]
         if found:
             steepest = max(found, key=lambda onset: onset.rise_db)
             self._onsets.append((begin + steepest.place, steepest.rise_db))

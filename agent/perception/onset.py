@@ -27,6 +27,8 @@ _LEAD, _TAIL = 25 * _STEP, 6 * _STEP
 #: Fewest samples of a stretch whose variance means something.
 _LEAST = 8
 _WHITEN = np.float32(0.95)
+#: What is fainter than -80 dBFS is no background to rise from: power of a step.
+_LEAST_POWER = _STEP * 1e-8
 _TINY = 1e-12
 
 
@@ -56,7 +58,7 @@ def find_onset(samples: NDArray[np.float32]) -> Onset | None:
     places = np.arange(AROUND // _STEP, steps - AROUND // _STEP + 1)
     before = (total[places] - total[places - _BEFORE]) / _BEFORE
     after = (total[places + _AFTER] - total[places]) / _AFTER
-    rises = (after + _TINY) / (before + _TINY)
+    rises = (after + _LEAST_POWER) / (before + _LEAST_POWER)
     steepest = int(rises.argmax())
     rise_db = 10 * float(np.log10(rises[steepest]))
     if rise_db < LEAST_RISE_DB:

@@ -271,6 +271,9 @@ class Sense:
         self._analysed = 0
         self._analysed_then = 0
         self._health_at = clock()
+        self._told_lost: list[bool] = []
+        self._rated_at = clock()
+        self._last_rate = RateClass.STOPPED
         self._day = dt.date.min
         self._plan: object = None
         self._watches: list[Watch] = []
@@ -379,7 +382,7 @@ class Sense:
             self._outlet.episode(index, change)
         while (message := self._outlet.control()) is not None:
             self._obey(message)
-        if self._clock() >= self._health_at:
+        if self._clock() >= self._health_at or self._lost() != self._told_lost:
             self._tell_health(self._state())
             notify("WATCHDOG=1")
         self._outlet.flush()
@@ -517,15 +520,27 @@ class Sense:
                 rate=self._rate(),
             )
         )
+        self._told_lost = self._lost()
         self._health_at = self._clock() + HEALTH_INTERVAL_S
         self._outlet.flush()
 
+    def _lost(self) -> list[bool]:
+        """Which sources are gone: told at once, not with the next health."""
+        return [source.state in {CameraState.LOST, MicrophoneState.LOST} for source in self._sources()]
+
     def _rate(self) -> RateClass:
-        wanted = sum(camera.fps for camera in self._settings.cameras) * HEALTH_INTERVAL_S
-        if not wanted:
+        if not self._settings.cameras:
             return RateClass.NONE
-        share = (self._analysed - self._analysed_then) / wanted
-        self._analysed_then = self._analysed
+        elapsed = self._clock() - self._rated_at
+        if elapsed < HEALTH_INTERVAL_S / 2:
+            return self._last_rate  # too short a time to tell
+        wanted = sum(camera.fps for camera in self._settings.cameras) * elapsed
+        self._last_rate = self._class_of((self._analysed - self._analysed_then) / wanted)
+        self._analysed_then, self._rated_at = self._analysed, self._clock()
+        return self._last_rate
+
+    @staticmethod
+    def _class_of(share: float) -> RateClass:
         if share == 0:
             return RateClass.STOPPED
         if share < 0.5:

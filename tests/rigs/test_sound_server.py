@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from parts import wait_for
+from parts import Subscriber, mosquitto, start_vigie, subscriber, wait_for
 
 from agent.capture.microphone import Microphone, open_sound
 from agent.capture.sound import RATE_HZ
@@ -50,7 +53,8 @@ class SoundServer:
 
     def play(self, sound: Path) -> subprocess.Popen[bytes]:
         """Play a file into the microphone."""
-        return subprocess.Popen(["paplay", f"--server=unix:{self.socket}", "-d", "mic", str(sound)])
+        command = ["paplay", f"--server=unix:{self.socket}", "--latency-msec=20", "-d", "mic", str(sound)]
+        return subprocess.Popen(command)
 
     def signal(self, number: signal.Signals) -> None:
         """Freeze it or let it go on."""
@@ -125,3 +129,90 @@ def test_a_name_that_no_device_has_is_refused_with_those_there_are(server: Sound
     with pytest.raises(SourceError, match=r"no input device has 'no-such-thing'.*pulse"):
         source.read()
     source.close()
+
+
+#: A real recording of one shot, by an independent recordist, that no network of ours learnt from.
+SHOT = "audio/gunshot/b062a9849cd418.ogg"
+
+
+def write_shot(data: Path, path: Path) -> None:
+    """Two seconds of faint noise, the shot, and more noise."""
+    shot, rate = soundfile.read(data / SHOT, dtype="float32")
+    assert rate == RATE_HZ
+    sound = np.random.default_rng(1).normal(0, 0.003, 2 * RATE_HZ + len(shot) + RATE_HZ).astype(np.float32)
+    sound[2 * RATE_HZ :][: len(shot)] += shot
+    soundfile.write(path, np.clip(sound, -1, 1), RATE_HZ)
+
+
+def configuration(folder: Path, port: int) -> Path:
+    """An agent that has a camera without anything to see, and listens for shots."""
+    (folder / "policy.toml").write_text(
+        "[[policy.detector]]\ntype = 'sound.gunshot'\npurpose = 'Test of the microphone'\nlegal_basis = 'TEST'\n"
+        f"body = 'The tester'\nuntil = {dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=2)}\nonset = true\n"
+    )
+    path = folder / "vigie.toml"
+    path.write_text(
+        f"policy_file = '{folder}/policy.toml'\n[device]\nsite = 'rig'\nname = 'ear'\n"
+        f"[mqtt]\nhost = '127.0.0.1'\nport = {port}\ntls = false\n[journal]\nfolder = '{folder}/journal'\n"
+        f"[pipe]\nsocket = '{folder}/pipe.sock'\nstatus_socket = '{folder}/status.sock'\n"
+        "[microphone]\nsource = 'device:pulse'\n[[microphone.rule]]\ntype = 'sound.gunshot'\n"
+    )
+    return path
+
+
+@contextlib.contextmanager
+def agent(folder: Path) -> Iterator[Subscriber]:
+    """A running agent and somebody who reads what it tells a real broker."""
+    with mosquitto(folder / "broker") as broker, subscriber(broker.port) as reader:
+        process = start_vigie("run", configuration(folder, broker.port))
+        try:
+            wait_for(lambda: reader.state() in {"ready", "degraded"}, 40, "the agent is up")
+            yield reader
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def shots(reader: Subscriber) -> list[dict[str, object]]:
+    return [event for event in reader.events() if event["data"]["phase"] == "started"]
+
+
+def heard(reader: Subscriber, server: SoundServer, sound: Path, patience_s: float) -> float:
+    """Play a shot until one is told; how long after its own begin that was, seconds."""
+    before = len(shots(reader))
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        player = server.play(sound)
+        try:
+            while player.poll() is None:
+                if len(shots(reader)) > before:
+                    came = time.time()
+                    event = shots(reader)[-1]
+                    assert event["type"] == "vigie.sound.gunshot.v1"
+                    began = dt.datetime.fromisoformat(str(event["data"]["onset"]).replace("Z", "+00:00"))  # type: ignore[index]
+                    return came - began.timestamp()
+                time.sleep(0.01)
+        finally:
+            player.kill()
+            player.wait(10)
+        if player.returncode:
+            time.sleep(0.5)  # the server is not up again
+    pytest.fail(f"not within {patience_s:.0f} s: a shot")
+
+
+def test_a_shot_is_told_in_time_and_again_after_the_server_was_killed_and_frozen(
+    server: SoundServer, require: Callable[..., None], data: Path, tmp_path: Path
+) -> None:
+    require("mosquitto")
+    sound = tmp_path / "shot.wav"
+    write_shot(data, sound)
+    with agent(tmp_path) as reader:
+        assert heard(reader, server, sound, 30) <= 1.5
+        server.kill()
+        wait_for(lambda: "microphone" in reader.reasons(), 3, "its loss is told")
+        server.start()
+        assert heard(reader, server, sound, 60) <= 1.5
+        server.signal(signal.SIGSTOP)
+        wait_for(lambda: "microphone" in reader.reasons(), 3, "its loss is told")
+        server.signal(signal.SIGCONT)
+        assert heard(reader, server, sound, 60) <= 1.5

@@ -1,12 +1,12 @@
 """What the microphone gives to behaviours, twice a second: how likely each sound is, and when the last impulse began.
 
-Sound is kept for six tenths of a second and overwritten. Each half second becomes 50 frames of the log-mel spectrogram,
-in which phase is lost; the tagger looks at the last 96 of them, so that its windows overlap and no impulse is split by
-all of them. The front end is thus computed once for every sample.
+Sound is kept for six tenths of a second and overwritten. Each half second becomes 50 frames of the mel spectrogram, in
+which phase is lost; the tagger looks at the last 96 of them, so that its windows overlap and no impulse is split by all
+of them. The front end is thus computed once for every sample.
 
 The room: the level of the background is followed over minutes, faster where it falls. A microphone whose background is
-fainter than that of the recordings which the networks learnt from is amplified as far, by up to 20 dB. And where
-nothing stands out of the background, no network is asked.
+fainter than that of the recordings which the networks learnt from is amplified as far, by up to 20 dB, though
+never beyond full scale. And where nothing stands out of the background, no network is asked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.capture.sound import RATE_HZ, Block
-from agent.perception.logmel import BANDS, FLOOR, FRAME, FRAMES, HOP, logmel
+from agent.perception.logmel import BANDS, FLOOR, FRAME, FRAMES, HOP, mel
 from agent.perception.onset import AROUND, find_onset
 from agent.perception.tag import CLASSES, STEP, Tagger
 
@@ -42,6 +42,8 @@ _FALL_S, _RISE_S, _GAIN_S = 10.0, 120.0, 60.0
 _BACKGROUND_SHARE, _NO_SOUND_DBFS = 0.2, -90.0
 #: Something stands out where an eighth of the bands is 6 dB above the background for 50 ms.
 _STANDS_OUT, _BANDS_OUT, _OUT_FRAMES = math.log(2), BANDS // 8, 5
+#: A background may be so much fainter than the faintest that a network tells apart.
+_FAINTEST = np.float32(10)
 #: A network that has heard something is asked on, from this probability on.
 _INTERESTING = 0.2
 #: Hops until the background is known; a network is asked in each of them.
@@ -156,6 +158,7 @@ class Ears:
         self._tell = tell
         self._sound = np.zeros((channels, _KEPT + STEP), np.float32)
         self._mels = np.empty((channels, FRAMES, BANDS), np.float32)
+        self._peaks: deque[float] = deque(maxlen=_WINDOW_HOPS)
         self._background = np.empty(BANDS, np.float32)
         self._levels = np.empty(STEP // (RATE_HZ // 20))
         self.begin()
@@ -163,7 +166,8 @@ class Ears:
     def begin(self) -> None:
         """What comes next has nothing to do with what was before."""
         self._sound[:] = 0
-        self._mels[:] = np.log(FLOOR)
+        self._mels[:] = 0
+        self._peaks.clear()
         self._filled = _KEPT
         self._samples = 0
         self._hops = 0
@@ -179,9 +183,7 @@ class Ears:
         self._clock.update(self._samples + samples.shape[1], block.time)
         while samples.shape[1]:
             part = samples[:, : self._sound.shape[1] - self._filled]
-            place = self._sound[:, self._filled : self._filled + part.shape[1]]
-            np.multiply(part, np.float32(10 ** (self.room.gain_db / 20)), out=place)
-            np.clip(place, -1, 1, out=place)
+            self._sound[:, self._filled : self._filled + part.shape[1]] = part
             self._filled += part.shape[1]
             self._samples += part.shape[1]
             samples = samples[:, part.shape[1] :]
@@ -194,16 +196,19 @@ class Ears:
     def _listen(self) -> Hearing:
         self._hops += 1
         self._mels[:, :-_NEW_FRAMES] = self._mels[:, _NEW_FRAMES:]
-        self._mels[:, -_NEW_FRAMES:] = logmel(self._sound[:, -_FIRST_FRAME:])
+        self._mels[:, -_NEW_FRAMES:] = mel(self._sound[:, -_FIRST_FRAME:])
+        self._peaks.append(float(np.abs(self._sound[:, -STEP:]).max()))
         self._look_for_onset()
-        if self._stands_out():
+        newest = self._newest()
+        if self._stands_out(newest):
             self._open_hops = max(self._open_hops, _WINDOW_HOPS)
-        self._follow_background()
+        self._follow_background(newest)
         time = self._clock.time(self._samples)
         if not self._open_hops:
             return Hearing(time, np.zeros(len(CLASSES), np.float32), quiet=True)
         self._open_hops -= 1
-        scores = self._tagger.tag_spectra(self._mels).max(axis=0)
+        gain = min(10 ** (self.room.gain_db / 20), max(1.0, 1 / max(*self._peaks, 1e-6)))
+        scores = self._tagger.tag_spectra(np.log(self._mels * np.float32(gain) + FLOOR)).max(axis=0)
         if scores.max() >= _INTERESTING:
             self._open_hops = max(self._open_hops, 1)
         onset = self._onset()
@@ -228,15 +233,19 @@ class Ears:
         first = min(place for place, rise in self._onsets if rise >= strongest - _ECHO_DB)
         return self._clock.time(first)
 
-    def _stands_out(self) -> bool:
-        """Whether something is above the background in the newest frames, in any channel."""
+    def _newest(self) -> Floats:
+        """(frames of all channels, 64): the logarithm of the newest frames, as far down as a background goes."""
+        return np.asarray(np.log(self._mels[:, -_NEW_FRAMES:].reshape(-1, BANDS) + FLOOR / _FAINTEST))
+
+    def _stands_out(self, newest: Floats) -> bool:
+        """Whether something is above the background, in any channel."""
         if self._hops <= 1:
             return True
-        steady = self._mels[:, -_NEW_FRAMES:].reshape(-1, _OUT_FRAMES, BANDS).mean(axis=1)
+        steady = newest.reshape(-1, _OUT_FRAMES, BANDS).mean(axis=1)
         return bool((((steady - self._background) > _STANDS_OUT).sum(axis=1) >= _BANDS_OUT).any())
 
-    def _follow_background(self) -> None:
-        usual = np.median(self._mels[:, -_NEW_FRAMES:].reshape(-1, BANDS), axis=0)
+    def _follow_background(self, newest: Floats) -> None:
+        usual = np.median(newest, axis=0)
         if self._hops <= _WARM_UP:
             self._background[:] = (
                 usual if self._hops == 1 else self._background + (usual - self._background) / self._hops
@@ -248,4 +257,4 @@ class Ears:
         levels = np.einsum("bn,bn->b", blocks, blocks) / blocks.shape[1]
         power = float(np.quantile(levels, _BACKGROUND_SHARE))
         if power > 0:
-            self.room.update(10 * math.log10(power) - self.room.gain_db)
+            self.room.update(10 * math.log10(power))

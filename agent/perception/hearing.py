@@ -114,7 +114,7 @@ class Room:
         self._fixed_db = gain_db
         self.floor_dbfs = floor_dbfs
         """Level of the background before any gain; None until there was a sound."""
-        self._hops = 0
+        self._hops = 0 if floor_dbfs is None else _WARM_UP
         self._added_db = 0.0 if floor_dbfs is None else self._wanted_db(floor_dbfs + gain_db)
 
     @property

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.capture.sound import RATE_HZ, Block
-from agent.perception.logmel import BANDS, FLOOR, FRAME, FRAMES, HOP, mel
+from agent.perception.logmel import BANDS, FLOOR, FRAME, FRAMES, HOP, PATCH, mel
 from agent.perception.onset import AROUND, find_onset
 from agent.perception.tag import CLASSES, STEP, Tagger
 
@@ -51,7 +51,7 @@ _WARM_UP = 10
 #: Hops whose sound a window has a part of.
 _WINDOW_HOPS = 2
 #: What is heard first comes straight; what follows with less than this much of its rise may be an echo. dB.
-_ECHO_DB = 10.0
+_ECHO_DB = 6.0
 #: An onset is known to so much where the clock is exact, seconds.
 ONSET_ERROR_S = 1e-3
 
@@ -173,7 +173,7 @@ class Ears:
         self._hops = 0
         self._open_hops = _WARM_UP
         self._clock = SampleClock()
-        self._onsets: deque[tuple[float, float]] = deque(maxlen=_WINDOW_HOPS + 1)
+        self._onsets: deque[tuple[int, float]] = deque(maxlen=_WINDOW_HOPS + 1)
 
     def hear(self, block: Block) -> None:
         """The next block; tells a hearing at the end of every half second."""
@@ -222,16 +222,14 @@ class Ears:
         if found:
             steepest = max(found, key=lambda onset: onset.rise_db)
             self._onsets.append((begin + steepest.place, steepest.rise_db))
-        else:
-            self._onsets.append((0.0, -math.inf))
 
     def _onset(self) -> float | None:
-        """When the first strong impulse began."""
-        strongest = max(rise for _, rise in self._onsets)
-        if strongest == -math.inf:
+        """When the first strong impulse of the window began."""
+        there = [(place, rise) for place, rise in self._onsets if place >= self._samples - PATCH]
+        if not there:
             return None
-        first = min(place for place, rise in self._onsets if rise >= strongest - _ECHO_DB)
-        return self._clock.time(first)
+        strongest = max(rise for _, rise in there)
+        return self._clock.time(min(place for place, rise in there if rise >= strongest - _ECHO_DB))
 
     def _newest(self) -> Floats:
         """(frames of all channels, 64): the logarithm of the newest frames, as far down as a background goes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import logging
 import os
 import signal
 import subprocess
@@ -132,8 +133,10 @@ def test_a_name_that_no_device_has_is_refused_with_those_there_are(server: Sound
     source.close()
 
 
-#: A real recording of one shot, by an independent recordist, that no network of ours learnt from.
-SHOT = "audio/gunshot/b062a9849cd418.ogg"
+log = logging.getLogger(__name__)
+
+#: A real recording of shots, by an independent recordist, that no network of ours learnt from.
+SHOT = "audio/gunshot/21203e069d4ef6.ogg"
 
 
 @pytest.fixture
@@ -196,7 +199,7 @@ def heard(reader: Subscriber, server: SoundServer, street: Path, shot: Path) -> 
         event = phases(reader, "started")[-1]
         assert event["type"] == "vigie.sound.gunshot.v1"
         began = dt.datetime.fromisoformat(event["data"]["onset"].replace("Z", "+00:00")).timestamp()
-        print(f"told {came - began:.2f} s after the shot, which is known to {event['data']['onset_error']}")
+        log.info("told %.2f s after the shot, which is known to %s", came - began, event["data"]["onset_error"])
         return came - began
 
 

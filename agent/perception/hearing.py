@@ -39,7 +39,7 @@ USUAL_DBFS, MOST_GAIN_DB = -40.0, 20.0
 #: last a minute and must not become the background.
 _FALL_S, _RISE_S, _GAIN_S = 10.0, 120.0, 60.0
 #: The background of a hop is the level that so much of it stays below; what is fainter than this is no sound, dBFS.
-_BACKGROUND_SHARE, _NO_SOUND_DBFS = 0.2, -90.0
+BACKGROUND_SHARE, NO_SOUND_DBFS = 0.2, -90.0
 #: Something stands out where an eighth of the bands is 6 dB above the background for 50 ms.
 _STANDS_OUT, _BANDS_OUT, _OUT_FRAMES = math.log(2), BANDS // 8, 5
 #: A background may be so much fainter than the faintest that a network tells apart.
@@ -101,6 +101,11 @@ class SampleClock:
         return offsets[-1 if len(offsets) < 20 else len(offsets) // 10] - offsets[0]
 
 
+def gain_for(floor_dbfs: float) -> float:
+    """The gain that lifts a background to the usual one, dB, as far as that is sensible."""
+    return min(max(USUAL_DBFS - floor_dbfs, 0.0), MOST_GAIN_DB)
+
+
 class Room:
     """The background of one microphone, and the gain that suits it."""
 
@@ -115,7 +120,7 @@ class Room:
         self.floor_dbfs = floor_dbfs
         """Level of the background before any gain; None until there was a sound."""
         self._hops = 0 if floor_dbfs is None else _WARM_UP
-        self._added_db = 0.0 if floor_dbfs is None else self._wanted_db(floor_dbfs + gain_db)
+        self._added_db = 0.0 if floor_dbfs is None else gain_for(floor_dbfs + gain_db)
 
     @property
     def gain_db(self) -> float:
@@ -124,7 +129,7 @@ class Room:
 
     def update(self, background_dbfs: float) -> None:
         """Learn from the background of one hop, before any gain."""
-        if background_dbfs < _NO_SOUND_DBFS:
+        if background_dbfs < NO_SOUND_DBFS:
             return
         self._hops += 1
         if self.floor_dbfs is None:
@@ -134,11 +139,7 @@ class Room:
         self.floor_dbfs += (background_dbfs - self.floor_dbfs) * max(
             HOP_S / slow, 1 / self._hops if self._hops <= _WARM_UP else 0
         )
-        self._added_db += (self._wanted_db(self.floor_dbfs + self._fixed_db) - self._added_db) * HOP_S / _GAIN_S
-
-    @staticmethod
-    def _wanted_db(floor_dbfs: float) -> float:
-        return min(max(USUAL_DBFS - floor_dbfs, 0.0), MOST_GAIN_DB)
+        self._added_db += (gain_for(self.floor_dbfs + self._fixed_db) - self._added_db) * HOP_S / _GAIN_S
 
 
 class Ears:
@@ -253,6 +254,6 @@ class Ears:
             self._background += ((usual - self._background) * (HOP_S / slow)).astype(np.float32)
         blocks = self._sound[:, -STEP:].reshape(-1, RATE_HZ // 20)
         levels = np.einsum("bn,bn->b", blocks, blocks) / blocks.shape[1]
-        power = float(np.quantile(levels, _BACKGROUND_SHARE))
+        power = float(np.quantile(levels, BACKGROUND_SHARE))
         if power > 0:
             self.room.update(10 * math.log10(power))

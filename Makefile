@@ -46,6 +46,7 @@ bench: setup ## Measure speed as a ratio to a reference run beside it
 	$(BIN)/vigie bench pipeline
 	$(BIN)/vigie bench inference
 	$(BIN)/vigie bench behaviours
+	$(BIN)/vigie bench sound
 
 eval: $(VENV)/.eval ## Measure accuracy on the labelled data ($(DATA))
 	$(BIN)/vigie eval events --labels $(DATA)/labels.json --clips $(DATA)/clips

@@ -182,6 +182,38 @@ class Confidence(enum.IntEnum):
     CONFIRMED = 3
 
 
+class OnsetError(enum.IntEnum):
+    """How far off a told onset may be, milliseconds; the number is the bound."""
+
+    NONE = 0
+    MS_1 = 1
+    MS_2 = 2
+    MS_5 = 5
+    MS_10 = 10
+    MS_20 = 20
+    MS_50 = 50
+
+
+class Evidence(enum.IntEnum):
+    """What agreed on an incident: something heard and something seen."""
+
+    NONE = 0
+    GUNSHOT_DISPERSAL = 1
+    EXPLOSION_DISPERSAL = 2
+    SCREAM_ALTERCATION = 3
+    CLAMOUR_ALTERCATION = 4
+    GLASS_TAGGED = 5
+    GLASS_DAMAGED = 6
+
+
+#: What may agree on each incident. An incident, and nothing else, names its evidence.
+INCIDENTS: dict[EventType, frozenset[Evidence]] = {
+    EventType.INCIDENT_PANIC: frozenset({Evidence.GUNSHOT_DISPERSAL, Evidence.EXPLOSION_DISPERSAL}),
+    EventType.INCIDENT_BRAWL: frozenset({Evidence.SCREAM_ALTERCATION, Evidence.CLAMOUR_ALTERCATION}),
+    EventType.INCIDENT_VANDALISM: frozenset({Evidence.GLASS_TAGGED, Evidence.GLASS_DAMAGED}),
+}
+
+
 class SenseState(enum.IntEnum):
     """State of the sensing process."""
 
@@ -255,7 +287,7 @@ class ReplyCode(enum.IntEnum):
     REFUSED = 3
 
 
-#: The bytes of an observation in their order, little-endian: name and struct code. Reserved bytes must be zero.
+#: The bytes of an observation in their order, little-endian: name and struct code.
 LAYOUT = (
     ("version", "B"),
     ("kind", "B"),
@@ -277,7 +309,8 @@ LAYOUT = (
     ("rate", "B"),
     ("control", "B"),
     ("reply", "B"),
-    ("reserved", "2x"),
+    ("evidence", "B"),
+    ("onset_error", "B"),
 )
 _STRUCT = struct.Struct("<" + "".join(code for _, code in LAYOUT))
 assert _STRUCT.size == OBSERVATION_SIZE  # noqa: S101 - a layout that is not 32 bytes must never import
@@ -301,6 +334,8 @@ class Observation:
             noise; it never leaves as it is.
         age_ms: Milliseconds since the observed moment, 0 to 600,000. Relay owns the clock.
         onset_age: Age of a sound's onset in steps of 100 µs, or `NO_ONSET`.
+        evidence: What agreed on an incident.
+        onset_error: How far off the onset may be.
         sense: State of the sensing process (health).
         cameras: States of the cameras, always four (health).
         microphone: State of the microphone (health).
@@ -322,6 +357,8 @@ class Observation:
     count: int = NO_COUNT
     age_ms: int = 0
     onset_age: int = NO_ONSET
+    evidence: Evidence = Evidence.NONE
+    onset_error: OnsetError = OnsetError.NONE
     sense: SenseState = SenseState.NONE
     cameras: tuple[CameraState, CameraState, CameraState, CameraState] = (CameraState.NONE,) * 4
     microphone: MicrophoneState = MicrophoneState.NONE
@@ -358,6 +395,8 @@ class Observation:
             self.rate,
             self.control,
             self.reply,
+            self.evidence,
+            self.onset_error,
         )
 
     @classmethod
@@ -365,13 +404,11 @@ class Observation:
         """The observation in `message`, checked again from the first to the last bit.
 
         Raises:
-            ContractError: wrong size or version, an unknown enum value, a value outside its bounds, a reserved bit
-                that is set, or a field that this kind does not use.
+            ContractError: wrong size or version, an unknown enum value, a value outside its bounds, or a field that
+                this kind does not use.
         """
         if len(message) != OBSERVATION_SIZE:
             raise ContractError(f"an observation has {OBSERVATION_SIZE} bytes, not {len(message)}")
-        if message[-2:] != b"\0\0":
-            raise ContractError("reserved bytes must be zero")
         (
             version,
             kind,
@@ -390,7 +427,8 @@ class Observation:
         ) = _STRUCT.unpack(message)
         if version != CONTRACT_VERSION:
             raise ContractError(f"contract version {version} is not {CONTRACT_VERSION}")
-        sense, camera0, camera1, camera2, camera3, microphone, detector, rate, control, reply = rest
+        sense, camera0, camera1, camera2, camera3, microphone, detector, rate, control, reply, *rest = rest
+        evidence, onset_error = rest
         try:
             observation = cls(
                 kind=Kind(kind),
@@ -405,6 +443,8 @@ class Observation:
                 count=count,
                 age_ms=age_ms,
                 onset_age=onset_age,
+                evidence=Evidence(evidence),
+                onset_error=OnsetError(onset_error),
                 sense=SenseState(sense),
                 cameras=(CameraState(camera0), CameraState(camera1), CameraState(camera2), CameraState(camera3)),
                 microphone=MicrophoneState(microphone),
@@ -422,7 +462,8 @@ class Observation:
 #: Which fields each kind may use; every other field must keep its default, so that no bit is free.
 USES: dict[Kind, frozenset[str]] = {
     Kind.EPISODE: frozenset(
-        {"type", "phase", "zone", "camera", "slot", "level", "variant", "confidence", "count", "age_ms", "onset_age"}
+        {"type", "phase", "zone", "camera", "slot", "level", "variant", "confidence", "count", "age_ms"}
+        | {"onset_age", "onset_error", "evidence"}
     ),
     Kind.HEALTH: frozenset({"sense", "cameras", "microphone", "detector", "rate"}),
     Kind.REPLY: frozenset({"control", "reply"}),
@@ -430,6 +471,7 @@ USES: dict[Kind, frozenset[str]] = {
 _NEUTRAL = {
     name: Observation.__dataclass_fields__[name].default for name in Observation.__dataclass_fields__ if name != "kind"
 }
+_NO_EVIDENCE = frozenset({Evidence.NONE})
 _MUST_BE_NEUTRAL = {kind: tuple(name for name in _NEUTRAL if name not in used) for kind, used in USES.items()}
 
 
@@ -449,22 +491,30 @@ def _check(o: Observation) -> None:
     _bounded("age_ms", o.age_ms, MAX_AGE_MS)
     _bounded("onset_age", o.onset_age, MAX_ONSET_AGE, NO_ONSET)
     if o.kind is Kind.EPISODE:
-        if o.type is None:
-            raise ContractError("an episode needs a type")
-        if o.phase is Phase.NONE:
-            raise ContractError("an episode needs a phase")
-        if o.variant is not Variant.NONE and o.type is not EventType.CROWD_MOVEMENT:
-            raise ContractError("only crowd.movement has a variant")
-        if o.level is not Level.NONE and o.type not in CROWD_TYPES:
-            raise ContractError("only crowd types have a level")
-        if o.count != NO_COUNT and o.type not in CROWD_TYPES:
-            raise ContractError("only crowd types have a count")
-        if o.onset_age != NO_ONSET and o.type not in ONSET_TYPES:
-            raise ContractError("only gunshot and explosion have an onset age")
+        _check_episode(o)
     elif o.kind is Kind.HEALTH and o.sense is SenseState.NONE:
         raise ContractError("health needs the state of sense")
     elif o.kind is Kind.REPLY and (o.control is ControlCode.NONE or o.reply is ReplyCode.NONE):
         raise ContractError("a reply needs a control code and an answer")
+
+
+def _check_episode(o: Observation) -> None:
+    if o.type is None:
+        raise ContractError("an episode needs a type")
+    if o.phase is Phase.NONE:
+        raise ContractError("an episode needs a phase")
+    if o.variant is not Variant.NONE and o.type is not EventType.CROWD_MOVEMENT:
+        raise ContractError("only crowd.movement has a variant")
+    if o.level is not Level.NONE and o.type not in CROWD_TYPES:
+        raise ContractError("only crowd types have a level")
+    if o.count != NO_COUNT and o.type not in CROWD_TYPES:
+        raise ContractError("only crowd types have a count")
+    if o.onset_age != NO_ONSET and o.type not in ONSET_TYPES:
+        raise ContractError("only gunshot and explosion have an onset age")
+    if (o.onset_age == NO_ONSET) != (o.onset_error is OnsetError.NONE):
+        raise ContractError("an onset age and its error belong together")
+    if o.evidence not in INCIDENTS.get(o.type, _NO_EVIDENCE):
+        raise ContractError("an incident, and nothing else, names the evidence that it rests on")
 
 
 class _Closed(BaseModel):
@@ -534,6 +584,16 @@ LevelName = Literal["free", "low", "medium", "high", "critical"]
 VariantName = Literal["surge", "dispersal", "convergence", "counterflow"]
 ConfidenceName = Literal["low", "medium", "high", "confirmed"]
 ClockName = Literal["synced", "unsynced"]
+#: What was heard, then what was seen.
+EvidenceName = Literal[
+    "gunshot+dispersal",
+    "explosion+dispersal",
+    "scream+altercation",
+    "clamour+altercation",
+    "glass+tagged",
+    "glass+damaged",
+]
+OnsetErrorName = Literal["1ms", "2ms", "5ms", "10ms", "20ms", "50ms"]
 
 
 class EventData(_Closed):
@@ -559,6 +619,10 @@ class EventData(_Closed):
     """How long it lasted, where that is known."""
     onset: OnsetTimestamp | None = None
     """Onset of a gunshot or an explosion, where the policy allows it."""
+    onset_error: OnsetErrorName | None = None
+    """How far off the onset may be, apart from what the clock is off and what the microphone's own electronics take."""
+    evidence: EvidenceName | None = None
+    """What was heard and what was seen that agree on an incident."""
     clock: ClockName
     """Whether the device's clock was synchronised."""
     basis: Basis

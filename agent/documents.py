@@ -180,7 +180,6 @@ _NUMBERS = {
     "count": (f"0 to {MAX_COUNT} people, the last for more too", f"{NO_COUNT}"),
     "age_ms": (f"0 to {MAX_AGE_MS} ms", "0"),
     "onset_age": (f"0 to {MAX_ONSET_AGE} steps of 100 µs", f"{NO_ONSET}"),
-    "reserved": ("0", "0"),
 }
 
 

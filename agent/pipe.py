@@ -11,11 +11,14 @@ import errno
 import os
 import socket
 import struct
+import time
 from pathlib import Path
 
 from agent.contract import CONTROL_MAX_SIZE, OBSERVATION_SIZE, Observation
 
 _UCRED = struct.Struct("3i")
+_TIMESPEC = struct.Struct("qq")
+_SO_TIMESTAMPNS = 35
 
 
 class PipeError(OSError):
@@ -103,6 +106,31 @@ def send(connection: socket.socket, observation: Observation) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def stamp(connection: socket.socket) -> None:
+    """Have the kernel note when each message came, for `receive_stamped`."""
+    connection.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+
+
+def receive_stamped(connection: socket.socket) -> tuple[bytes | None, float]:
+    """As `receive`, and for how long the message has waited in the pipe, seconds.
+
+    What is older than a second, or comes from a clock that was set meanwhile, counts as no more than that second.
+    """
+    try:
+        message, stamps, _, _ = connection.recvmsg(
+            OBSERVATION_SIZE + 1, socket.CMSG_SPACE(_TIMESPEC.size), socket.MSG_DONTWAIT
+        )
+    except BlockingIOError:
+        return None, 0.0
+    except ConnectionError:
+        return b"", 0.0
+    for level, kind, content in stamps:
+        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
+            seconds, nanoseconds = _TIMESPEC.unpack(content)
+            return message, min(max(time.time() - seconds - nanoseconds / 1e9, 0.0), 1.0)
+    return message, 0.0
 
 
 def receive(connection: socket.socket) -> bytes | None:

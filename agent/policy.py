@@ -13,9 +13,9 @@ import stat
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from agent.contract import ALARMS, CROWD_TYPES, Basis, EventType, Name
+from agent.contract import ALARMS, CROWD_TYPES, ONSET_TYPES, Basis, EventType, Name
 from agent.settings import SettingsError, TypeLabel, explain, read_toml
 
 Text = Annotated[str, Field(min_length=3, max_length=400)]
@@ -39,6 +39,17 @@ class DetectorPolicy(_Table):
     legal_basis: Basis = Field(description="Reference of the legal basis; it goes into every event.")
     body: Text = Field(description="The body responsible for it.")
     until: dt.date = Field(description="Last day on which it may run.")
+    onset: bool = Field(
+        False,
+        description="Whether events tell to 100 µs when the sound began, so that several devices can locate it; "
+        "sound.gunshot and sound.explosion alone.",
+    )
+
+    @model_validator(mode="after")
+    def _has_an_onset(self) -> DetectorPolicy:
+        if self.onset and self.event_type not in ONSET_TYPES:
+            raise ValueError(f"onset is for {', '.join(sorted(t.label for t in ONSET_TYPES))} alone, not {self.type}")
+        return self
 
     @property
     def event_type(self) -> EventType:

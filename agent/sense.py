@@ -1,7 +1,8 @@
 """The sensing process: cameras, microphone and models in; 32-byte observations out. No network, no disk.
 
-One loop: wait for any camera's newest frame, detect over all cameras at once, let each camera's behaviours look, send
-what changed. Every few seconds it says how it is. What relay may ask of it is the closed `Control` set.
+One loop: wait for any camera's newest frame or the microphone's next half second, detect over all cameras at once, let
+the behaviours look and listen, join what they tell, send what changed. Every few seconds it says how it is. What relay
+may ask of it is the closed `Control` set.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from types import FrameType
 
 from agent import pipe
 from agent.behaviours.episode import EpisodeChange
+from agent.behaviours.fusion import Fusion, watched_joints
+from agent.behaviours.listen import Listening
 from agent.behaviours.registry import needs
 from agent.behaviours.watch import Watch
 from agent.capture.camera import Camera
@@ -28,8 +31,11 @@ from agent.capture.frame import Frame, FrameSource
 from agent.capture.microphone import Microphone, open_sound
 from agent.capture.open import open_source
 from agent.contract import (
+    INCIDENTS,
     MAX_AGE_MS,
+    MAX_ONSET_AGE,
     MAX_SLOTS,
+    NO_CAMERA,
     NO_ZONE,
     CameraState,
     ContractError,
@@ -38,6 +44,7 @@ from agent.contract import (
     Kind,
     MicrophoneState,
     Observation,
+    OnsetError,
     Pause,
     Phase,
     RateClass,
@@ -46,18 +53,24 @@ from agent.contract import (
     SenseState,
     parse_control,
 )
+from agent.inference.backend import InferenceError
+from agent.inference.registry import SoundModel
 from agent.notify import notify
 from agent.perception.detect import open_detector, selftest
+from agent.perception.hearing import Ears, Hearing, Room
 from agent.perception.patch import PatchChecker, open_checker
 from agent.perception.scene import Detections, Detector, Need
+from agent.perception.tag import open_tagger
 from agent.policy import Policy
-from agent.settings import CameraSettings, RuleSettings, Settings, mask_url
+from agent.settings import CameraSettings, MicrophoneSettings, RuleSettings, Settings, mask_url
 
 log = logging.getLogger(__name__)
 
 HEALTH_INTERVAL_S = 5.0
 #: Observations kept while relay does not read; the oldest goes first.
 BACKLOG = 256
+#: Hearings that wait for the loop; the oldest goes first.
+_HEARINGS = 8
 #: Longest wait for a frame, so that control messages and health never wait longer.
 TICK_S = 0.25
 
@@ -82,10 +95,17 @@ def reaches_outside() -> bool:
     return False
 
 
-def permitted(camera: CameraSettings, policy: Policy, today: dt.date) -> tuple[list[RuleSettings], list[str]]:
-    """The rules of a camera that the policy allows today, and for each other one the reason in words."""
+def permitted(
+    sensor: CameraSettings | MicrophoneSettings, policy: Policy, today: dt.date
+) -> tuple[list[RuleSettings], list[str]]:
+    """The rules that the policy allows today, and for each other one the reason in words.
+
+    Incidents are left out: they are where something is seen, which `agent.behaviours.fusion` knows.
+    """
     allowed, refused = [], []
-    for rule in camera.rules:
+    for rule in sensor.rules:
+        if rule.event_type in INCIDENTS:
+            continue
         entry = policy.entry(rule.event_type, rule.zone, today)
         if isinstance(entry, str):
             refused.append(entry)
@@ -108,14 +128,19 @@ class Outlet:
         self._connection = connection
         self._zones = {name: index for index, name in enumerate(zones)}
         self._clock = clock
-        self._backlog: deque[tuple[Observation, float]] = deque(maxlen=BACKLOG)
+        self._backlog: deque[tuple[Observation, float, float | None]] = deque(maxlen=BACKLOG)
         self._slots: dict[tuple[int, int, str | None], int] = {}
         self._retry_at = 0.0
         self._backoff_s = 0.5
         self.dropped = 0
 
     def episode(self, camera: int, change: EpisodeChange) -> None:
-        """Queue one step of an episode; its slot is free again once it has ended."""
+        """Queue one step of an episode; its slot is free again once it has ended.
+
+        Args:
+            camera: Index of the camera, `NO_CAMERA` for the microphone.
+            change: The step.
+        """
         key = (camera, change.type, change.zone)
         slot = self._slots.get(key)
         if slot is None:
@@ -139,17 +164,19 @@ class Outlet:
             variant=change.variant,
             confidence=change.confidence,
             count=change.count,
+            evidence=change.evidence,
+            onset_error=_onset_error(change),
         )
-        self._queue(observation, change.time)
+        self._queue(observation, change.time, change.onset if observation.onset_error else None)
 
     def tell(self, observation: Observation) -> None:
         """Queue a health observation or a reply."""
-        self._queue(observation, self._clock())
+        self._queue(observation, self._clock(), None)
 
-    def _queue(self, observation: Observation, moment: float) -> None:
+    def _queue(self, observation: Observation, moment: float, onset: float | None) -> None:
         if len(self._backlog) == BACKLOG:
             self.dropped += 1
-        self._backlog.append((observation, moment))
+        self._backlog.append((observation, moment, onset))
 
     def flush(self) -> None:
         """Send as much of the backlog as relay takes now, oldest first; connect again when it is due."""
@@ -157,10 +184,13 @@ class Outlet:
             return
         assert self._connection is not None  # noqa: S101 - _reconnect has just made it
         while self._backlog:
-            observation, moment = self._backlog[0]
+            observation, moment, onset = self._backlog[0]
             if observation.kind is Kind.EPISODE:
                 age_ms = round(1000 * max(0.0, self._clock() - moment))
                 observation = replace(observation, age_ms=min(age_ms, MAX_AGE_MS))
+            if onset is not None:
+                onset_age = round(10_000 * max(0.0, self._clock() - onset))
+                observation = replace(observation, onset_age=min(onset_age, MAX_ONSET_AGE))
             try:
                 if not pipe.send(self._connection, observation):
                     return
@@ -205,6 +235,13 @@ class Outlet:
             self._connection = None
 
 
+def _onset_error(change: EpisodeChange) -> OnsetError:
+    """The bound of an onset that is known well enough to be told, else `NONE`."""
+    if change.onset is None:
+        return OnsetError.NONE
+    return next((e for e in OnsetError if e and change.onset_error_s <= e / 1000), OnsetError.NONE)
+
+
 class Sense:
     """The sensing loop over one to four cameras and a microphone."""
 
@@ -222,8 +259,8 @@ class Sense:
         Raises:
             SenseError: nothing is configured to watch.
         """
-        if not settings.cameras:
-            raise SenseError("no [[camera]] is configured: vigie config init writes an example")
+        if not settings.cameras and settings.microphone.source is None:
+            raise SenseError("no [[camera]] and no microphone is configured: vigie config init writes an example")
         self._settings = settings
         self._policy = policy
         self._outlet = outlet
@@ -236,9 +273,16 @@ class Sense:
         self._analysed = 0
         self._analysed_then = 0
         self._health_at = clock()
+        self._told_lost: list[bool] = []
+        self._rated_at = clock()
+        self._last_rate = RateClass.STOPPED
         self._day = dt.date.min
-        self._rules: list[list[RuleSettings]] = []
+        self._plan: object = None
         self._watches: list[Watch] = []
+        self._sound_rules: list[RuleSettings] = []
+        self._listening: Listening | None = None
+        self._fusion = Fusion([])
+        self._hearings: deque[Hearing] = deque(maxlen=_HEARINGS)
 
         simulated: dict[int, Detector] = {}
         self.cameras = [self._camera(i, c, simulated) for i, c in enumerate(settings.cameras)]
@@ -251,11 +295,31 @@ class Sense:
             for reason in reasons:
                 log.warning("event=patch_checker reason=%r", reason)
         self._detector: Detector = _Routed(detector, simulated)
-        self.microphone = (
-            Microphone(lambda: open_sound(settings.microphone.source or "", loop=settings.microphone.loop))
-            if settings.microphone.source
-            else None
-        )
+        self.microphone = self._open_microphone(settings.microphone)
+
+    def _open_microphone(self, settings: MicrophoneSettings) -> Microphone | None:
+        """The microphone with whoever listens to it; None where nothing could be done with what it hears."""
+        self._sound_model: SoundModel | None = None
+        if settings.source is None:
+            return None
+        if not settings.rules:
+            log.warning("event=microphone_unused reason='no [[microphone.rule]]: it stays closed'")
+            return None
+        try:
+            tagger, self._sound_model, reasons = open_tagger(self._settings.inference)
+        except InferenceError as error:
+            log.error("event=microphone_unused reason=%r", f"no network names sounds: {error}")  # noqa: TRY400
+            return None
+        for reason in reasons:
+            log.warning("event=tagger reason=%r", reason)
+        source, channels, loop = settings.source, settings.channels, settings.loop
+        ears = Ears(tagger, channels, Room(settings.gain_db, settings.floor_dbfs), self._on_hearing)
+        return Microphone(lambda: open_sound(source, channels=channels, loop=loop), ears)
+
+    def _on_hearing(self, hearing: Hearing) -> None:
+        """In the microphone's thread."""
+        self._hearings.append(hearing)
+        self._wake.set()
 
     def _camera(self, index: int, camera: CameraSettings, simulated: dict[int, Detector]) -> Camera:
         def opener() -> FrameSource:
@@ -276,6 +340,7 @@ class Sense:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._tell_health(SenseState.STARTING)
+        self._renew_watches()  # before the devices open: what nothing may watch or hear stays closed
         for source in self._sources():
             source.start()
         notify("READY=1")
@@ -304,6 +369,8 @@ class Sense:
         return any(source.spent for source in self._sources())
 
     def _all_ended(self) -> bool:
+        if not self.cameras:
+            return self.microphone is None or self.microphone.state is MicrophoneState.ENDED
         return all(camera.state is CameraState.ENDED for camera in self.cameras)
 
     def step(self) -> None:
@@ -317,9 +384,12 @@ class Sense:
         for index, camera in enumerate(self.cameras):
             if camera.state in {CameraState.LOST, CameraState.ENDED}:
                 self._report(index, self._watches[index].close(self._clock()))
+        self._listen()
+        for index, change in self._fusion.update(self._clock()):
+            self._outlet.episode(index, change)
         while (message := self._outlet.control()) is not None:
             self._obey(message)
-        if self._clock() >= self._health_at:
+        if self._clock() >= self._health_at or self._lost() != self._told_lost:
             self._tell_health(self._state())
             notify("WATCHDOG=1")
         self._outlet.flush()
@@ -330,9 +400,31 @@ class Sense:
             self._report(index, self._watches[index].update(frame, found))
         self._analysed += len(frames)
 
+    def _listen(self) -> None:
+        if self.microphone is None or self._listening is None:
+            self._hearings.clear()
+            return
+        while self._hearings:
+            hearing = self._hearings.popleft()
+            if not self._paused:
+                self._report(NO_CAMERA, self._listening.update(hearing))
+        if self.microphone.state in {MicrophoneState.LOST, MicrophoneState.ENDED}:
+            self._report(NO_CAMERA, self._listening.close(self._clock()))
+
     def _report(self, camera: int, changes: Sequence[EpisodeChange]) -> None:
         for change in changes:
-            self._outlet.episode(camera, change)
+            self._outlet.episode(camera, self._as_permitted(change))
+            if camera == NO_CAMERA:
+                self._fusion.heard(change)
+            else:
+                self._fusion.seen(camera, change)
+
+    def _as_permitted(self, change: EpisodeChange) -> EpisodeChange:
+        """Without its onset, unless the policy wants that."""
+        if change.onset is None:
+            return change
+        entry = self._policy.entry(change.type, change.zone, self._day)
+        return replace(change, onset=None) if isinstance(entry, str) or not entry.onset else change
 
     def _renew_watches(self) -> None:
         """Ask the policy again on every new day, since a permission has a last day."""
@@ -346,17 +438,41 @@ class Sense:
             for reason in refused:
                 log.warning("event=detector_refused camera=%s reason=%r", camera.name, reason)
             rules.append(allowed)
-        if rules == self._rules:
+        sound_rules, refused = permitted(self._settings.microphone, self._policy, today)
+        watched, missing = watched_joints(self._settings, self._policy, today)
+        for reason in [*refused, *missing]:
+            log.warning("event=detector_refused sensor=microphone reason=%r", reason)
+        plan = (rules, sound_rules, [(w.joint, w.camera, w.zone) for w in watched])
+        if plan == self._plan:
             return
         self._close_episodes()
-        self._rules = rules
+        self._plan, self._sound_rules = plan, sound_rules
         self._watches = [
             Watch(c, r, self._wall, self._checker) for c, r in zip(self._settings.cameras, rules, strict=True)
         ]
+        self._fusion = Fusion(watched, self._wall)
+        self._renew_listening()
+
+    def _renew_listening(self) -> None:
+        """What may be listened for today; a microphone that nothing may listen to is closed."""
+        if self.microphone is None or self._sound_model is None:
+            return
+        listening = Listening(self._sound_rules, self._sound_model, self._wall)
+        for reason in listening.refused:
+            log.warning("event=detector_refused sensor=microphone reason=%r", reason)
+        self._listening = listening if len(listening) else None
+        if self._listening is None:
+            self.microphone.pause()
+        elif not self._paused:
+            self.microphone.resume()
 
     def _close_episodes(self) -> None:
         for index, watch in enumerate(self._watches):
             self._report(index, watch.close(self._clock()))
+        if self._listening is not None:
+            self._report(NO_CAMERA, self._listening.close(self._clock()))
+        for index, change in self._fusion.close(self._clock()):
+            self._outlet.episode(index, change)
         self._outlet.flush()
 
     def _obey(self, message: bytes) -> None:
@@ -383,7 +499,7 @@ class Sense:
         for source in self._sources():
             if paused:
                 source.pause()
-            else:
+            elif source is not self.microphone or self._listening is not None:
                 source.resume()
         self._tell_health(self._state())
 
@@ -394,7 +510,9 @@ class Sense:
         if self._paused:
             return SenseState.PAUSED
         cameras_live = all(c.state is CameraState.LIVE for c in self.cameras)
-        hears = self.microphone is None or self.microphone.state in {MicrophoneState.LIVE, MicrophoneState.ENDED}
+        wanted = bool(self._settings.microphone.source and self._sound_rules)
+        states = {MicrophoneState.LIVE, MicrophoneState.ENDED}
+        hears = not wanted or (self.microphone is not None and self.microphone.state in states)
         if cameras_live and hears and self.detector_state is DetectorState.MODEL:
             return SenseState.READY
         return SenseState.DEGRADED
@@ -411,13 +529,27 @@ class Sense:
                 rate=self._rate(),
             )
         )
+        self._told_lost = self._lost()
         self._health_at = self._clock() + HEALTH_INTERVAL_S
         self._outlet.flush()
 
+    def _lost(self) -> list[bool]:
+        """Which sources are gone: told at once, not with the next health."""
+        return [source.state in {CameraState.LOST, MicrophoneState.LOST} for source in self._sources()]
+
     def _rate(self) -> RateClass:
-        wanted = sum(camera.fps for camera in self._settings.cameras) * HEALTH_INTERVAL_S
-        share = (self._analysed - self._analysed_then) / wanted
-        self._analysed_then = self._analysed
+        if not self._settings.cameras:
+            return RateClass.NONE
+        elapsed = self._clock() - self._rated_at
+        if elapsed < HEALTH_INTERVAL_S / 2:
+            return self._last_rate  # too short a time to tell
+        wanted = sum(camera.fps for camera in self._settings.cameras) * elapsed
+        self._last_rate = self._class_of((self._analysed - self._analysed_then) / wanted)
+        self._analysed_then, self._rated_at = self._analysed, self._clock()
+        return self._last_rate
+
+    @staticmethod
+    def _class_of(share: float) -> RateClass:
         if share == 0:
             return RateClass.STOPPED
         if share < 0.5:

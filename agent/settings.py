@@ -153,6 +153,9 @@ class InferenceSettings(_Table):
     detector: str = Field(
         "auto", description="Model of the registry, or `motion` for moving blobs; `auto` takes the best one present."
     )
+    tagger: str = Field(
+        "auto", description="Model of the registry that names sounds; `auto` takes the best one present."
+    )
     models: Path | None = Field(None, description="Folder with the registry and the models; default: the shipped one.")
     threads: int = Field(1, ge=1, le=64, description="CPU threads of one inference.")
     score: float = Field(0.1, ge=0.01, le=0.99, description="Lowest detection score that the tracker gets to see.")
@@ -276,6 +279,35 @@ class MicrophoneSettings(_Table):
         None, max_length=1024, description="device:NAME (part of its name), or file:sound.ogg; unset: no microphone."
     )
     loop: bool = Field(False, description="Begin a file again at its end.")
+    channels: int = Field(
+        1, ge=1, le=8, description="Channels that are listened to, each by itself; 1 mixes all that there are."
+    )
+    gain_db: float = Field(
+        0, ge=-20, le=40, description="Gain that is added before listening, dB; `vigie test mic --calibrate` finds it."
+    )
+    floor_dbfs: float | None = Field(
+        None,
+        ge=-120,
+        le=0,
+        description="Level of the background, dB of full scale, to begin with; `vigie test mic --calibrate` finds it.",
+    )
+    rules: tuple[RuleSettings, ...] = Field(
+        (),
+        alias="rule",
+        description="What is listened for (`sound.…`), and what sound and sight together say (`incident.…`).",
+    )
+
+    @model_validator(mode="after")
+    def _rules_have_no_zone(self) -> MicrophoneSettings:
+        types = [rule.type for rule in self.rules]
+        for rule in self.rules:
+            if not rule.type.startswith(("sound.", "incident.")):
+                raise ValueError(f"rule {rule.type}: is seen, not heard: it belongs to a camera, as [[camera.rule]]")
+            if rule.zone is not None:
+                raise ValueError(f"rule {rule.type}: a microphone has no zones; an incident has that of what is seen")
+            if types.count(rule.type) > 1:
+                raise ValueError(f"two rules {rule.type}: one of a type")
+        return self
 
 
 class Settings(BaseSettings):

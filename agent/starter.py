@@ -42,6 +42,8 @@ hold_s = 30
 [[camera.rule]]
 type = "crowd.density"
 zone = "square"
+
+# The microphone has a [[microphone.rule]] for each sound that it listens for, such as one with type = "sound.gunshot".
 """
 
 
@@ -97,6 +99,8 @@ def _policy(until: dt.date) -> str:
 def _keys(fields: dict[str, FieldInfo], given: dict[str, Any]) -> Iterator[str]:
     """Each key below its description: with its value where one is given, else as a comment with its default."""
     for name, field in fields.items():
+        if name == "rules":
+            continue  # tables of their own, at the end
         yield f"# {field.description}"
         if name in given:
             yield f"{name} = {json.dumps(given[name])}"

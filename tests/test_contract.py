@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agent.contract import (
     CONTROL_MAX_SIZE,
     CROWD_TYPES,
+    INCIDENTS,
     LAYOUT,
     MAX_AGE_MS,
     MAX_CAMERAS,
@@ -35,10 +36,12 @@ from agent.contract import (
     Event,
     EventData,
     EventType,
+    Evidence,
     Kind,
     Level,
     MicrophoneState,
     Observation,
+    OnsetError,
     Pause,
     Phase,
     RateClass,
@@ -62,7 +65,7 @@ def episodes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Observation:
     event_type = draw(st.sampled_from(EventType))
     crowd = event_type in CROWD_TYPES
     moves = event_type is EventType.CROWD_MOVEMENT
-    sudden = event_type in ONSET_TYPES
+    onset_age = draw(st.integers(0, MAX_ONSET_AGE) | st.just(NO_ONSET)) if event_type in ONSET_TYPES else NO_ONSET
     return Observation(
         Kind.EPISODE,
         event_type,
@@ -75,7 +78,9 @@ def episodes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Observation:
         confidence=draw(st.sampled_from(Confidence)),
         count=draw(st.integers(0, MAX_COUNT) | st.just(NO_COUNT)) if crowd else NO_COUNT,
         age_ms=draw(st.integers(0, MAX_AGE_MS)),
-        onset_age=draw(st.integers(0, MAX_ONSET_AGE) | st.just(NO_ONSET)) if sudden else NO_ONSET,
+        onset_age=onset_age,
+        onset_error=OnsetError.NONE if onset_age == NO_ONSET else draw(without_none(OnsetError)),
+        evidence=draw(st.sampled_from(sorted(INCIDENTS.get(event_type, {Evidence.NONE})))),
     )
 
 
@@ -145,6 +150,11 @@ REPLY = Observation(Kind.REPLY, control=ControlCode.PAUSE, reply=ReplyCode.DONE)
         (INTRUSION, {"age_ms": -1}, "age_ms is outside"),
         (INTRUSION, {"type": EventType.CROWD_DENSITY, "count": MAX_COUNT + 1}, "count is outside"),
         (INTRUSION, {"type": EventType.SOUND_GUNSHOT, "onset_age": MAX_ONSET_AGE + 1}, "onset_age is outside"),
+        (INTRUSION, {"type": EventType.SOUND_GUNSHOT, "onset_age": 1}, "belong together"),
+        (INTRUSION, {"type": EventType.SOUND_GUNSHOT, "onset_error": OnsetError.MS_1}, "belong together"),
+        (INTRUSION, {"type": EventType.INCIDENT_PANIC}, "names the evidence"),
+        (INTRUSION, {"type": EventType.INCIDENT_PANIC, "evidence": Evidence.GLASS_TAGGED}, "names the evidence"),
+        (INTRUSION, {"evidence": Evidence.GLASS_TAGGED}, "names the evidence"),
         (INTRUSION, {"type": None}, "needs a type"),
         (INTRUSION, {"phase": Phase.NONE}, "needs a phase"),
         (INTRUSION, {"count": 3}, "only crowd types have a count"),
@@ -165,8 +175,10 @@ def test_what_breaks_the_contract_is_not_even_sent(
         dataclasses.replace(observation, **change).pack()
 
 
-@pytest.mark.parametrize(("offset", "reason"), [(0, "version 2"), (1, "2 is not a valid|Kind"), (31, "reserved")])
-def test_a_foreign_version_kind_or_reserved_bit_is_refused(offset: int, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("offset", "reason"), [(0, "version 2"), (1, "2 is not a valid|Kind"), (30, "names the evidence"), (31, "together")]
+)
+def test_a_foreign_version_kind_or_unused_field_is_refused(offset: int, reason: str) -> None:
     message = bytearray(INTRUSION.pack())
     message[offset] = 2 if offset != 1 else 200
     with pytest.raises(ContractError, match=reason):
@@ -175,7 +187,7 @@ def test_a_foreign_version_kind_or_reserved_bit_is_refused(offset: int, reason: 
 
 def test_the_layout_names_every_field_of_an_observation() -> None:
     fields = {field.name for field in dataclasses.fields(Observation)}
-    assert {name for name, _ in LAYOUT} == fields | {"version", "reserved"}
+    assert {name for name, _ in LAYOUT} == fields | {"version"}
 
 
 @pytest.mark.parametrize("event_type", EventType)

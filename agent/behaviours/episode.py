@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from agent.contract import NO_COUNT, Confidence, EventType, Level, Phase, Variant
+from agent.contract import NO_COUNT, Confidence, EventType, Evidence, Level, Phase, Variant
 from agent.perception.scene import Scene
 
 #: An open episode says that it goes on, so that a restarted relay can pick it up.
@@ -28,6 +28,9 @@ class EpisodeChange:
         level: Occupancy class (crowd types).
         count: Persons (crowd types), or `NO_COUNT`.
         variant: Sort of crowd movement.
+        evidence: What agreed (incidents).
+        onset: When the sound began, seconds on the source's clock (gunshot, explosion); None where it is not known.
+        onset_error_s: How far off that may be, seconds.
     """
 
     type: EventType
@@ -38,6 +41,9 @@ class EpisodeChange:
     level: Level = Level.NONE
     count: int = NO_COUNT
     variant: Variant = Variant.NONE
+    evidence: Evidence = Evidence.NONE
+    onset: float | None = None
+    onset_error_s: float = 0.0
 
 
 class Behaviour(Protocol):
@@ -54,7 +60,7 @@ class Episode:
     """The life cycle of one rule in one zone, driven by a condition that is true or false at each tick.
 
     It starts when the condition has held for `hold_s` (blinks apart) and ends when it has not been met for
-    `release_s`. In between a change of level is told at once, and every minute that it goes on.
+    `release_s`. In between a change of level or variant is told at once, and every minute that it goes on.
     """
 
     def __init__(self, event_type: EventType, zone: str | None, *, hold_s: float = 0.0, release_s: float) -> None:
@@ -106,7 +112,10 @@ class Episode:
                 return self._tell(now, Phase.STARTED, time)
         elif not met and time - self._met_at >= self._release_s:
             return self.close(time)
-        elif now.level is not self._change.level or time - self._change.time >= HEARTBEAT_S:
+        elif (now.level, now.variant) != (
+            self._change.level,
+            self._change.variant,
+        ) or time - self._change.time >= HEARTBEAT_S:
             return self._tell(now, Phase.ONGOING, time)
         return []
 

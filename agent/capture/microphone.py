@@ -1,42 +1,51 @@
-"""The microphone: 16 kHz mono, block by block, of which nothing is kept; and how it is doing.
+"""The microphone: 16 kHz, block by block, of which nothing is kept; and how it is doing.
 
-PortAudio does not say that a microphone was unplugged, and it knows only the devices that were there when it started
-(https://github.com/PortAudio/portaudio/issues/11). So a device is looked for by name in a fresh start of PortAudio, and
-a read that gives nothing for a while means that it is gone.
+A device is read by a process of its own (`agent.capture.ear`), which is killed when it gives nothing for a while: so a
+device that was unplugged and a sound server that is dead or frozen are noticed in time, and the next opening starts
+from nothing and finds what is there by then.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import logging
 import math
+import os
+import select
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Protocol
 
-import av
 import numpy as np
-import soundfile
-from numpy.typing import NDArray
 
+from agent.capture.ear import HEADER
 from agent.capture.frame import SourceError
 from agent.capture.sensor import Sensor
+from agent.capture.sound import BLOCK_S, Block, FileSound, Resampler, SoundSource, take_channels
 from agent.contract import MicrophoneState
 
 log = logging.getLogger(__name__)
 
-RATE_HZ = 16_000
-BLOCK_S = 0.1
 #: Nothing from the device for so long, and it is taken for unplugged; seconds.
 LOST_S = 1.5
-#: A sound server takes up to two seconds to the first sample.
-START_S = 5.0
+#: A sound server takes up to two seconds to the first sample, and the process has to start.
+START_S = 6.0
 #: So quiet for so long, and the microphone is taken for mute: the quietest street is 30 dB above it. dBFS, seconds.
 SILENT_DBFS, SILENT_S = -90.0, 10.0
-#: Share of samples at full scale from which a block is taken for clipping.
-CLIPPING_SHARE = 0.005
-
-Samples = NDArray[np.float32]
+#: Share of samples at full scale from which a block is taken for clipped.
+CLIPPED_SHARE = 0.005
+#: Share of the last blocks that are clipped, over about so many seconds, at which the gain is too high; and at which it
+#: no longer is. A bang close by clips a block or two with any gain.
+CLIPPING_S, CLIPPING_BEGINS, CLIPPING_ENDS = 10.0, 0.05, 0.01
+#: Room between the two processes, bytes: a few blocks.
+_PIPE_BYTES = 16_384
+_F_SETPIPE_SZ = 1031
+#: More frames in a block, or bytes in a text, no process of ours sends.
+_MOST = 100_000
 
 _HEARING = frozenset({MicrophoneState.LIVE, MicrophoneState.SILENT, MicrophoneState.CLIPPING})
 _AWAY = frozenset({MicrophoneState.LOST, MicrophoneState.PAUSED, MicrophoneState.ENDED})
@@ -50,210 +59,154 @@ MOVES: dict[MicrophoneState, frozenset[MicrophoneState]] = {
 }
 
 
-class SoundSource(Protocol):
-    """Where sound comes from. One thread opens, reads and closes it."""
-
-    def read(self) -> Samples | None:
-        """The next block, (N,) float32 in -1 to 1 at 16 kHz, or None when none came for `LOST_S`.
-
-        Raises:
-            EOFError: a file has come to its end.
-            SourceError: the source has failed; close it and open a new one.
-        """
-
-    def close(self) -> None:
-        """Let go of the device; safe to call twice."""
-
-
-class _Resampler:
-    """Blocks of one rate to 16 kHz, by libswresample."""
-
-    def __init__(self, rate_hz: int) -> None:
-        self._rate_hz = rate_hz
-        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=RATE_HZ)
-
-    def __call__(self, block: Samples) -> Samples:
-        """(N,) float32 at the rate it was made for; (M,) float32 at 16 kHz, a little late."""
-        if self._rate_hz == RATE_HZ:
-            return block
-        sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(block[None, :]), format="fltp", layout="mono")
-        sound.sample_rate = self._rate_hz
-        planes = [frame.to_ndarray()[0].astype(np.float32) for frame in self._resampler.resample(sound)]
-        return np.concatenate(planes) if planes else np.empty(0, np.float32)
-
-
-class FileSound:
-    """A sound file at its own pace."""
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        loop: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-        wait: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """Open the file.
-
-        Raises:
-            SourceError: it cannot be read, or there is nothing in it.
-        """
-        self._path = path
-        self._loop = loop
-        self._clock = clock
-        self._wait = wait
-        self._next_at: float | None = None
-        try:
-            self._file = soundfile.SoundFile(path)
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise SourceError(f"file:{path}: cannot be read as sound: {error}") from error
-        if not self._file.frames:
-            self._file.close()
-            raise SourceError(f"file:{path}: has no sound in it")
-        self._blocks = self._play()
-
-    def _play(self) -> Iterator[Samples]:
-        while True:
-            self._file.seek(0)
-            to_rate = _Resampler(self._file.samplerate)
-            for channels in self._file.blocks(round(self._file.samplerate * BLOCK_S), dtype="float32", always_2d=True):
-                yield to_rate(channels.mean(axis=1))
-            if not self._loop:
-                return
-
-    def read(self) -> Samples | None:
-        """The next block, when it is due.
-
-        Raises:
-            EOFError: the file has come to its end.
-            SourceError: it cannot be read.
-        """
-        try:
-            block = next(self._blocks)
-        except StopIteration:
-            raise EOFError(f"file:{self._path}: has come to its end") from None
-        except soundfile.LibsndfileError as error:
-            raise SourceError(f"file:{self._path}: {error}") from error
-        now = self._clock()
-        due = now if self._next_at is None else self._next_at
-        self._next_at = due + BLOCK_S
-        if due > now:
-            self._wait(due - now)
-        return block
-
-    def close(self) -> None:
-        """Close the file; safe to call twice."""
-        self._file.close()
-
-
 class DeviceSound:
-    """A microphone by part of its name, through PortAudio, with blocking reads.
+    """A microphone by part of its name, through a process that reads PortAudio."""
 
-    Callbacks are not used: they need memory that is writable and executable, which the service may not have.
-    """
-
-    def __init__(self, name: str) -> None:
-        """Open the device.
+    def __init__(self, name: str, channels: int = 1, command: tuple[str, ...] | None = None) -> None:
+        """Start to open the device; whether it can be opened is known when it is read.
 
         Args:
             name: Part of its name, in any case.
-
-        Raises:
-            SourceError: PortAudio is missing, there is no such device, or it cannot be opened.
+            channels: How many of its channels are taken; 1 mixes all that it has, unless it does so itself.
+            command: What reads it, where it is not `agent.capture.ear`.
         """
-        try:
-            import sounddevice
-        except OSError as error:
-            raise SourceError("microphone: PortAudio is missing: apt install libportaudio2") from error
         self._name = name
-        # PortAudio lists devices only when it starts; start it anew to find one that was plugged in since.
-        sounddevice._terminate()  # noqa: SLF001 - there is no public way
-        sounddevice._initialize()  # noqa: SLF001
-        try:
-            inputs = [d for d in sounddevice.query_devices() if d["max_input_channels"] > 0]
-            found = next((d for d in inputs if name.lower() in d["name"].lower()), None)
-            if found is None:
-                there = ", ".join(repr(d["name"]) for d in inputs) or "none"
-                raise SourceError(f"microphone: no input device has {name!r} in its name; there are: {there}")
-            self._rate = RATE_HZ
-            try:
-                sounddevice.check_input_settings(found["index"], channels=1, dtype="float32", samplerate=RATE_HZ)
-            except sounddevice.PortAudioError:
-                self._rate = int(found["default_samplerate"])
-            self._stream: Any = sounddevice.InputStream(
-                device=found["index"], channels=1, dtype="float32", samplerate=self._rate, latency=2 * BLOCK_S
-            )
-            self._stream.start()
-        except sounddevice.PortAudioError as error:
-            raise SourceError(f"microphone {name!r}: cannot be opened: {error}") from error
-        self._error: type[Exception] = sounddevice.PortAudioError
-        self._to_rate = _Resampler(self._rate)
-        self._patience_s = START_S
+        self._channels = channels
+        self._process = subprocess.Popen(
+            command or (sys.executable, "-m", "agent.capture.ear", name, str(channels)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # PortAudio's libraries think aloud
+        )
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        self._pipe: IO[bytes] = self._process.stdout
+        fcntl.fcntl(self._pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
+        self._poll = select.poll()
+        self._poll.register(self._pipe, select.POLLIN)
+        self._resample: Resampler | None = None
+        self._theirs = 0
+        self._rate = 0
 
-    def read(self) -> Samples | None:
-        """The next block, or None when the device has been mute for `LOST_S`.
+    def read(self) -> Block | None:
+        """The next block, or None when the device has given nothing for `LOST_S`, at first `START_S`.
 
         Raises:
-            SourceError: the device is gone.
+            SourceError: it cannot be opened, or is gone.
         """
-        deadline = time.monotonic() + self._patience_s
-        try:
-            # To read what is not there yet could wait for ever on a device that is gone.
-            while not (there := self._stream.read_available):
-                if not self._stream.active:
-                    raise SourceError(f"microphone {self._name!r}: the stream has stopped; was it unplugged?")
-                if time.monotonic() > deadline:
-                    return None
-                time.sleep(BLOCK_S / 5)
-            block: Samples = self._stream.read(there)[0][:, 0]
-            self._patience_s = LOST_S
-        except self._error as error:
-            raise SourceError(f"microphone {self._name!r}: {error}") from error
-        return self._to_rate(block)
+        if self._resample is None:
+            deadline = time.monotonic() + START_S
+            if not self._greeted(deadline):
+                return None
+        else:
+            deadline = time.monotonic() + LOST_S
+        header = self._bytes(HEADER.size, deadline)
+        if header is None:
+            return None
+        taken, frames, more = HEADER.unpack(header)
+        if max(frames, 0 if frames else more) > _MOST:
+            raise SourceError(f"microphone {self._name!r}: its process speaks another language")
+        content = self._bytes(4 * self._theirs * frames or more, deadline)
+        if content is None:
+            return None
+        if not frames:
+            raise SourceError(f"microphone {self._name!r}: {content.decode(errors='replace')}; was it unplugged?")
+        assert self._resample is not None  # noqa: S101 - made when it was greeted
+        samples = np.frombuffer(content, np.float32).reshape(frames, self._theirs).T
+        return Block(self._resample(take_channels(samples, self._channels)), taken, gap=bool(more))
+
+    def _greeted(self, deadline: float) -> bool:
+        """Read what the process says first; whether it did so in time."""
+        line = b""
+        while not line.endswith(b"\n"):
+            byte = self._bytes(1, deadline)
+            if byte is None:
+                return False
+            line += byte
+        said = json.loads(line)
+        if "error" in said:
+            raise SourceError(f"microphone {self._name!r}: {said['error']}")
+        self._rate, self._theirs = said["rate"], said["channels"]
+        self._resample = Resampler(self._rate, self._channels)
+        return True
+
+    def _bytes(self, count: int, deadline: float) -> bytes | None:
+        """So many bytes, or None when they are not there in time."""
+        parts = []
+        while count:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._poll.poll(1000 * left):
+                return None
+            part = os.read(self._pipe.fileno(), count)
+            if not part:
+                raise SourceError(f"microphone {self._name!r}: its process has ended; was it unplugged?")
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
 
     def close(self) -> None:
-        """Let go of the device; safe to call twice."""
-        try:
-            self._stream.abort(ignore_errors=True)
-            self._stream.close(ignore_errors=True)
-        except self._error:
-            log.warning("sensor=microphone event=close_failed device=%r", self._name)
+        """End the process; safe to call twice."""
+        self._process.kill()  # a stuck one heeds nothing less
+        self._process.wait()
+        self._pipe.close()
 
 
-def open_sound(source: str, *, loop: bool = False) -> SoundSource:
+def open_sound(source: str, *, channels: int = 1, loop: bool = False) -> SoundSource:
     """Open a microphone or a sound file.
 
     Args:
         source: `device:NAME` or `file:PATH`.
+        channels: How many of its channels are taken; 1 mixes all.
         loop: Begin a file again at its end.
 
     Raises:
         SourceError: no such kind of source, or it cannot be opened.
     """
     if source.startswith("file:"):
-        return FileSound(Path(source.removeprefix("file:")), loop=loop)
+        return FileSound(Path(source.removeprefix("file:")), channels=channels, loop=loop)
     if source.startswith("device:"):
-        return DeviceSound(source.removeprefix("device:"))
+        return DeviceSound(source.removeprefix("device:"), channels)
     raise SourceError(f"microphone {source}: write it as device:NAME or file:PATH")
 
 
-class Microphone(Sensor[MicrophoneState, SoundSource]):
-    """One microphone: its level, and how it is doing."""
+class Listener(Protocol):
+    """Who is given the sound, in the microphone's own thread."""
 
-    def __init__(self, opener: Callable[[], SoundSource], clock: Callable[[], float] = time.monotonic) -> None:
+    def begin(self) -> None:
+        """What comes next has nothing to do with what was before."""
+
+    def hear(self, block: Block) -> None:
+        """The next block."""
+
+
+class Microphone(Sensor[MicrophoneState, SoundSource]):
+    """One microphone: its level, how it is doing, and who listens."""
+
+    def __init__(
+        self,
+        opener: Callable[[], SoundSource],
+        listener: Listener | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Nothing is opened before `start`.
 
         Args:
             opener: Opens the source anew; raises SourceError.
+            listener: Gets the sound.
             clock: Monotonic seconds.
         """
         super().__init__("microphone", opener, MicrophoneState, MOVES)
+        self._listener = listener
         self._clock = clock
+        self._loud_at = 0.0
+        self._clipped = 0.0
         self.level_dbfs = -math.inf
-        """Root mean square of the last block, dB of full scale."""
+        """Root mean square of the last block, of the loudest channel, dB of full scale."""
 
     def _read(self, source: SoundSource) -> None:
-        loud_at = self._clock()
+        self._loud_at = self._clock()
+        self._clipped = 0.0
+        if self._listener:
+            self._listener.begin()
         while self._reading:
             try:
                 block = source.read()
@@ -261,19 +214,28 @@ class Microphone(Sensor[MicrophoneState, SoundSource]):
                 self._move(MicrophoneState.ENDED, "the file has come to its end")
                 return
             if block is None:
-                raise SourceError(f"microphone: no sound for {LOST_S} s; was it unplugged?")
-            if not len(block):
+                raise SourceError(f"microphone: no sound for {LOST_S} s; was it unplugged, or is its server frozen?")
+            if not block.samples.size:
                 continue
-            power = float(np.dot(block, block)) / len(block)
-            self.level_dbfs = 10 * math.log10(power) if power > 0 else -math.inf
-            now = self._clock()
-            if self.state is MicrophoneState.CONNECTING:
-                self._move(MicrophoneState.LIVE)
-            if self.level_dbfs > SILENT_DBFS:
-                loud_at = now
-            if np.count_nonzero(np.abs(block) >= 0.999) > CLIPPING_SHARE * len(block):
-                self._move(MicrophoneState.CLIPPING, "the sound is clipped: lower the gain")
-            elif now - loud_at >= SILENT_S:
-                self._move(MicrophoneState.SILENT, "nothing but digital silence: is it muted?")
-            elif self.level_dbfs > SILENT_DBFS or self.state is not MicrophoneState.SILENT:
-                self._move(MicrophoneState.LIVE)
+            self._judge(block)
+            if self._listener:
+                self._listener.hear(block)
+
+    def _judge(self, block: Block) -> None:
+        """Level and state."""
+        samples = block.samples
+        power = float(np.einsum("cn,cn->c", samples, samples).max()) / samples.shape[1]
+        self.level_dbfs = 10 * math.log10(power) if power > 0 else -math.inf
+        if self.level_dbfs > SILENT_DBFS:
+            self._loud_at = self._clock()
+        clipped = np.count_nonzero(np.abs(samples) >= 0.999) > CLIPPED_SHARE * samples.size
+        self._clipped += (clipped - self._clipped) * BLOCK_S / CLIPPING_S
+        was = self.state
+        if was is MicrophoneState.CONNECTING:
+            self._move(MicrophoneState.LIVE)
+        if self._clipped > (CLIPPING_ENDS if was is MicrophoneState.CLIPPING else CLIPPING_BEGINS):
+            self._move(MicrophoneState.CLIPPING, "the sound is clipped again and again: lower the gain")
+        elif self._clock() - self._loud_at >= SILENT_S:
+            self._move(MicrophoneState.SILENT, "nothing but digital silence: is it muted?")
+        else:
+            self._move(MicrophoneState.LIVE)

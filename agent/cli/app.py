@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import bench, config, contract, demo, events, models, relay, replay, run, status, version
+from agent.cli import bench, config, contract, demo, events, models, relay, replay, run, status, test, version
 from agent.cli import eval as evaluation
 
 app = typer.Typer(
@@ -40,3 +40,4 @@ app.add_typer(config.app, name="config")
 app.add_typer(contract.app, name="contract")
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
+app.add_typer(test.app, name="test")

@@ -125,6 +125,42 @@ def inference(
         fail("no backend serves with any of these batch sizes", 3)
 
 
+@app.command()
+def sound(
+    seconds: Annotated[float, typer.Option(min=10, help="Seconds of sound in each loop.")] = 120,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what it costs to listen to one channel and, beside it, librosa's front end where that is installed."""
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from agent.evaluate.bench_sound import measure, turns
+    from agent.inference.backend import InferenceError
+
+    inference = loaded(None).inference
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("made-up sound", total=turns(seconds))
+        try:
+            result = measure(inference, seconds, lambda done: progress.advance(task, done))
+        except InferenceError as error:
+            fail(str(error), 3)
+    if as_json:
+        typer.echo(json.dumps({"threads": inference.threads, **asdict(result)}))
+        return
+    table = Table("one channel", "", title=f"{result.model}, {result.seconds:.0f} s of sound")
+    table.add_row("something is heard all the time", f"{result.busy_percent:.2f} % of a core")
+    table.add_row("nothing stands out", f"{result.quiet_percent:.2f} % of a core")
+    table.add_row("front end, half a second", f"{result.front_ms:.3f} ms")
+    if result.librosa_ms is None:
+        table.add_row("librosa's front end", "not measured: pip install librosa")
+    else:
+        table.add_row(f"librosa {result.librosa}'s front end", f"{result.librosa_ms:.3f} ms")
+        table.add_row("ours is so many times as fast", f"{result.ratio:.2f}")
+    Console().print(table)
+
+
 def _sizes(text: str) -> list[int]:
     try:
         sizes = sorted({int(part) for part in text.split(",")})

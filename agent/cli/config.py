@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli.common import AsJson, ConfigFile, fail
+from agent.contract import EventType
 from agent.settings import DEFAULT_CONFIG, Settings, SettingsError, layers, load, origin
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def problems(config: Path | None) -> list[str]:
     except SettingsError as error:
         return error.problems
     found = [] if named else ["device.name: is not set; it must be unique in the fleet"]
-    if not settings.cameras:
+    if not settings.cameras and settings.microphone.source is None:
         found.append("camera: there is none; add a [[camera]] with its name and source")
     for key in ("ca_file", "cert_file", "key_file", "password_file"):
         path = getattr(settings.mqtt, key)
@@ -80,6 +81,44 @@ def _of_rules(settings: Settings, policy: Policy | None) -> Iterator[str]:
                 Watch(camera)
             except SettingsError as error:
                 yield from error.problems
+    yield from _of_sounds(settings, policy, today)
+
+
+def _of_sounds(settings: Settings, policy: Policy | None, today: dt.date) -> Iterator[str]:
+    from agent.behaviours.fusion import watched_joints
+    from agent.behaviours.listen import sound_event
+    from agent.contract import INCIDENTS
+    from agent.inference.backend import InferenceError
+    from agent.inference.registry import Registry
+    from agent.perception.tag import candidates
+
+    microphone = settings.microphone
+    if microphone.source and not microphone.rules:
+        yield "microphone: it has no [[microphone.rule]], so it stays closed"
+    if microphone.rules and not microphone.source:
+        yield "microphone.source: is not set, so that its rules hear nothing"
+    try:
+        model = next(iter(candidates(Registry(settings.inference.models), settings.inference)), None)
+    except InferenceError as error:
+        yield str(error)
+        model = None
+    for rule in microphone.rules:
+        if rule.event_type in INCIDENTS or model is None:
+            continue
+        try:
+            event = sound_event(rule, model)
+        except SettingsError as error:
+            yield from error.problems
+            continue
+        entry = policy.entry(rule.event_type, None, today) if policy else None
+        for reason in (event, entry):
+            if isinstance(reason, str):
+                yield f"microphone: {reason}; the rule will not start"
+    try:
+        for reason in watched_joints(settings, policy, today)[1]:
+            yield f"microphone: {reason}"
+    except SettingsError as error:
+        yield from error.problems
 
 
 @app.command()
@@ -135,24 +174,35 @@ def schema(
 
 def settings_schema() -> dict[str, Any]:
     """The JSON Schema of the configuration; a rule is one of the behaviours with its own parameters."""
+    from agent.behaviours.parameters import Parameters
     from agent.behaviours.registry import BEHAVIOURS
+    from agent.behaviours.sound_events import MANNERS, SoundParameters
+    from agent.contract import INCIDENTS
 
     whole = Settings.model_json_schema()
     rule = whole["$defs"]["RuleSettings"]
-    kinds = []
-    for event_type, behaviour in BEHAVIOURS.items():
-        parameters = behaviour.Parameters.model_json_schema(ref_template="#/$defs/{model}")
+
+    def kind(event_type: EventType, model: type[Parameters], required: list[str]) -> dict[str, Any]:
+        parameters = model.model_json_schema(ref_template="#/$defs/{model}")
         whole["$defs"].update(parameters.pop("$defs", {}))
-        kinds.append(
-            {
-                "title": event_type.label,
-                "type": "object",
-                "properties": {**rule["properties"], "type": {"const": event_type.label}, **parameters["properties"]},
-                "required": ["type", "zone", *parameters.get("required", [])],
-                "additionalProperties": False,
-            }
-        )
-    whole["$defs"]["RuleSettings"] = {"description": rule["description"], "oneOf": kinds}
+        properties = {**rule["properties"], "type": {"const": event_type.label}, **parameters["properties"]}
+        if "zone" not in required:
+            del properties["zone"]
+        return {
+            "title": event_type.label,
+            "type": "object",
+            "properties": properties,
+            "required": [*required, *parameters.get("required", [])],
+            "additionalProperties": False,
+        }
+
+    seen = [kind(event_type, behaviour.Parameters, ["type", "zone"]) for event_type, behaviour in BEHAVIOURS.items()]
+    heard = [kind(event_type, SoundParameters, ["type"]) for event_type in MANNERS]
+    joined = [kind(event_type, Parameters, ["type"]) for event_type in INCIDENTS]
+    whole["$defs"]["RuleSettings"] = {"description": rule["description"], "oneOf": seen}
+    whole["$defs"]["SoundRuleSettings"] = {"description": "What is listened for.", "oneOf": heard + joined}
+    rules = whole["$defs"]["MicrophoneSettings"]["properties"]["rule"]
+    rules["items"] = {"$ref": "#/$defs/SoundRuleSettings"}
     return whole
 
 

@@ -118,6 +118,30 @@ class SoundModel(Model):
         description="How its output, (batch, classes) float32, is read: the logistic function of each is a probability."
     )
     input: SoundInput
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        le=100,
+        description="Each logit is divided by it first, so that a probability means what it says (Guo et al., 2017).",
+    )
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {},
+        description="For a class, the probability, after temperature, from which it counts as heard; 0.5 if unnamed.",
+    )
+    experimental: tuple[str, ...] = Field(
+        (), description="Classes that are off by default: on unheard recordings their precision is below 0.8."
+    )
+
+    @model_validator(mode="after")
+    def _knows_its_classes(self) -> SoundModel:
+        for field, names in (("thresholds", self.thresholds), ("experimental", self.experimental)):
+            if unknown := set(names) - set(self.classes):
+                raise ValueError(f"{field}: not among its classes: {', '.join(sorted(unknown))}")
+        return self
+
+    def threshold(self, name: str) -> float:
+        """The probability, after temperature, from which a class counts as heard."""
+        return self.thresholds.get(name, 0.5)
 
 
 class PatchModel(Model):

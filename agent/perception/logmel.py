@@ -46,8 +46,8 @@ _TRIANGLES = _triangles()
 _WINDOW = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)).astype(np.float32)
 
 
-def logmel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The natural logarithm of the magnitude in each band.
+def mel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The magnitude in each band.
 
     Args:
         samples: (..., S) float32 at 16 kHz, full scale being 1; S at least 400.
@@ -57,4 +57,9 @@ def logmel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     frames = sliding_window_view(samples, FRAME, axis=-1)[..., ::HOP, :]
     magnitudes = np.abs(np.fft.rfft(frames * _WINDOW, _FFT)).astype(np.float32)
-    return np.asarray(np.log(magnitudes @ _TRIANGLES + FLOOR))
+    return np.asarray(magnitudes @ _TRIANGLES)
+
+
+def logmel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The natural logarithm of `mel`: what networks are given."""
+    return np.asarray(np.log(mel(samples) + FLOOR))

@@ -17,6 +17,7 @@ Out, the rules of release:
 * **k.** A crowd type is told from the moment when at least k people are seen; until then it is suppressed and counted,
   for fewer than k people are no crowd. If they become fewer afterwards, `<k` is said and neither level nor variant,
   for those would tell one person from none. A count that is missing counts as below k.
+* **Onset.** When a shot or an explosion began is told to 100 µs where the policy's entry says `onset = true`.
 * **Ids** of episodes are random, unique among the open ones, and die with the episode.
 
 Bounds: at most `MAX_SLOTS` episodes are open and as many more await release. An observation leads to at most two
@@ -32,7 +33,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from agent.contract import (
     ALARMS,
@@ -40,15 +41,19 @@ from agent.contract import (
     MAX_SLOTS,
     NO_CAMERA,
     NO_COUNT,
+    NO_ONSET,
     NO_ZONE,
     PERSON_TYPES,
     ContractError,
     CountClass,
     EventData,
     EventType,
+    Evidence,
+    EvidenceName,
     Kind,
     Level,
     Observation,
+    OnsetError,
     Phase,
     Variant,
 )
@@ -62,6 +67,8 @@ MAX_EPISODES = 2 * MAX_SLOTS
 #: The two clocks do not agree to the last microsecond: what comes so shortly before the end of a grain waits for the
 #: next, so that a grain which has just been released is not released again.
 _EDGE_S = 0.1
+#: How an event names its evidence.
+_EVIDENCE = dict(zip(list(Evidence)[1:], get_args(EvidenceName), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,8 @@ class _Episode:
     began: float = math.inf  # unknown until k people are seen
     ended: float = math.inf
     due: float | None = None  # when to decide what to tell
+    onset: float | None = None  # as told by the observation that began it
+    onset_error: OnsetError = OnsetError.NONE
     said: _State | None = None  # what was told last; None until the first release
     slots: set[int] = field(default_factory=set)
 
@@ -158,11 +167,12 @@ class Gate:
         """
         return dict(self._counts)
 
-    def take(self, message: bytes) -> Observation | None:
+    def take(self, message: bytes, waited_s: float = 0.0) -> Observation | None:
         """Let one message in.
 
         Args:
             message: The raw packet.
+            waited_s: For how long it has waited for this, seconds; its ages count from before.
 
         Returns:
             Health and replies, which are for the process; None for an episode, and for what was dropped.
@@ -181,7 +191,7 @@ class Gate:
         if key is None:
             self._counts["dropped.place"] += 1
         else:
-            self._follow(observation, key)
+            self._follow(observation, key, self._now() - waited_s)
         return None
 
     def next_due(self) -> float | None:
@@ -216,9 +226,9 @@ class Gate:
             return None
         return _Key(observation.type, self._zones[zone][0], None)
 
-    def _follow(self, observation: Observation, key: _Key) -> None:
+    def _follow(self, observation: Observation, key: _Key, sent: float) -> None:
         slot = observation.slot
-        moment = self._now() - observation.age_ms / 1000
+        moment = sent - observation.age_ms / 1000
         known = self._slots.get(slot)
         if observation.phase is Phase.ENDED:
             if known == key:
@@ -237,6 +247,9 @@ class Gate:
                 self._counts["dropped.full"] += 1
                 return
             episode = self._episodes[key] = _Episode(self._new_id(), observation, moment)
+            if observation.onset_age != NO_ONSET:
+                episode.onset = sent - observation.onset_age / 1e4
+                episode.onset_error = observation.onset_error
         self._slots[slot] = key
         episode.slots.add(slot)
         episode.latest = observation
@@ -334,12 +347,25 @@ class Gate:
                 **({} if phase is Phase.ENDED else asdict(state)),
                 "confidence": episode.latest.confidence.name.lower(),
                 "duration": duration_class(episode.ended - episode.began) if episode.over and not ends_later else None,
+                "evidence": _EVIDENCE.get(episode.latest.evidence),
+                **(self._onset(episode) if phase is Phase.STARTED and entry.onset else {}),
                 "clock": "synced" if self._synced() else "unsynced",
                 "basis": entry.legal_basis,
             }
         )
         moment = {Phase.STARTED: episode.began, Phase.ONGOING: episode.seen, Phase.ENDED: episode.ended}[phase]
         return Release(key.type, data, self._stamp(moment, key.type), key.type in ALARMS)
+
+    def _onset(self, episode: _Episode) -> dict[str, str]:
+        """When the sound began and how far off that may be, where sense has told it."""
+        if episode.onset is None:
+            return {}
+        wall = self._wall().timestamp() - (self._now() - episode.onset)
+        stamp = dt.datetime.fromtimestamp(round(wall, 4), dt.timezone.utc)
+        return {
+            "onset": f"{stamp:%Y-%m-%dT%H:%M:%S}.{round(stamp.microsecond / 100):04}Z",
+            "onset_error": f"{episode.onset_error.value}ms",
+        }
 
     def _stamp(self, moment: float, event_type: EventType) -> str:
         """The beginning of the grain, or the second, in which `moment` lies."""

@@ -109,6 +109,7 @@ class Relay:
         self._listener = None if connection else pipe.listen(settings.pipe.socket)
         self._sense = connection
         if connection:
+            pipe.stamp(connection)
             self._selector.register(connection, selectors.EVENT_READ, self._on_sense)
         if self._listener:
             self._selector.register(self._listener, selectors.EVENT_READ, self._on_newcomer)
@@ -177,6 +178,7 @@ class Relay:
             return
         self._hang_up()
         self._heard_at = time.monotonic()
+        pipe.stamp(connection)
         self._sense = connection
         self._selector.register(connection, selectors.EVENT_READ, self._on_sense)
 
@@ -191,13 +193,13 @@ class Relay:
         for _ in range(_PACKETS_A_TURN):
             if self._sense is None:
                 return
-            message = pipe.receive(self._sense)
+            message, waited_s = pipe.receive_stamped(self._sense)
             if message is None:
                 return
             if not message:
                 self._hang_up()
                 return
-            observation = self._gate.take(message)
+            observation = self._gate.take(message, waited_s)
             if observation is not None:
                 self._hear(observation)
 

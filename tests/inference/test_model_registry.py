@@ -102,6 +102,29 @@ def test_a_network_of_another_task_cannot_serve(folder: Path) -> None:
         Registry(folder).find("listener", DetectorModel)
 
 
+def test_a_tagger_has_a_threshold_for_every_class(folder: Path) -> None:
+    (folder / "registry.toml").write_text(f'{SOUND}temperature = 1.5\nthresholds.siren = 0.8\nexperimental = ["horn"]')
+    model = Registry(folder).find("listener", SoundModel)
+    assert model.temperature == 1.5
+    assert (model.threshold("siren"), model.threshold("horn")) == (0.8, 0.5)
+    assert model.experimental == ("horn",)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("thresholds.clap = 0.5", "thresholds: not among its classes: clap"),
+        ("thresholds.siren = 1.1", "thresholds"),
+        ('experimental = ["clap"]', "experimental: not among its classes: clap"),
+        ("temperature = 0", "temperature"),
+    ],
+)
+def test_a_threshold_that_means_nothing_is_refused(folder: Path, line: str, said: str) -> None:
+    (folder / "registry.toml").write_text(f"{SOUND}{line}")
+    with pytest.raises(InferenceError, match=said):
+        Registry(folder)
+
+
 def test_the_file_with_fp16_weights_is_verified_too(folder: Path) -> None:
     (folder / "registry.toml").write_text(SOUND)
     (folder / "listener-fp16.onnx").write_bytes(b"half")

@@ -19,20 +19,25 @@ from hypothesis import strategies as st
 from agent.contract import (
     ALARMS,
     CROWD_TYPES,
+    INCIDENTS,
     MAX_AGE_MS,
     MAX_COUNT,
     MAX_SLOTS,
     NO_CAMERA,
     NO_COUNT,
+    NO_ONSET,
     NO_ZONE,
+    ONSET_TYPES,
     PERSON_TYPES,
     Confidence,
     ControlCode,
     Event,
     EventType,
+    Evidence,
     Kind,
     Level,
     Observation,
+    OnsetError,
     Phase,
     RateClass,
     ReplyCode,
@@ -65,7 +70,13 @@ def settings(southern: tuple[str, ...] = ("yard",), **pipe: float) -> Settings:
     )
 
 
-def policy(*, mode: str = "on", until: str = "2026-12-31", types: tuple[EventType, ...] = tuple(EventType)) -> Policy:
+def policy(
+    *,
+    mode: str = "on",
+    until: str = "2026-12-31",
+    types: tuple[EventType, ...] = tuple(EventType),
+    onset: bool = False,
+) -> Policy:
     entries = [
         {
             "type": t.label,
@@ -74,6 +85,7 @@ def policy(*, mode: str = "on", until: str = "2026-12-31", types: tuple[EventTyp
             "legal_basis": "FR-2026-04/3",
             "body": "City",
             "until": until,
+            "onset": onset and t in ONSET_TYPES,
         }
         for t in types
     ]
@@ -98,6 +110,7 @@ class Bench:
     def see(
         self, event_type: EventType, phase: Phase = Phase.STARTED, *, slot: int = 1, zone: int = QUAY, **more: Any
     ) -> None:
+        more.setdefault("evidence", min(INCIDENTS.get(event_type, {Evidence.NONE})))
         observation = Observation(Kind.EPISODE, event_type, phase, zone=zone, slot=slot, **more)
         assert self.gate.take(observation.pack()) is None
 
@@ -375,6 +388,39 @@ def test_an_event_names_its_zone_or_else_its_camera_or_else_the_device() -> None
     assert places == {("south", None), (None, "yard"), (None, None)}
 
 
+SHOT: dict[str, Any] = {"zone": NO_ZONE, "age_ms": 800, "onset_age": 12_345, "onset_error": OnsetError.MS_2}
+
+
+def test_a_shot_tells_when_it_began_where_the_policy_allows_it() -> None:
+    bench = Bench(policy(onset=True), wall=NOON + dt.timedelta(seconds=30))
+    bench.see(EventType.SOUND_GUNSHOT, **SHOT)
+    bench.see(EventType.SOUND_GUNSHOT, Phase.ENDED, **{**SHOT, "onset_age": NO_ONSET, "onset_error": OnsetError.NONE})
+    first, *later = bench.wait(20)
+    assert first.data.onset == "2026-11-23T12:00:28.7655Z"
+    assert first.data.onset_error == "2ms"
+    assert all(release.data.onset is None for release in later)
+    assert json.loads(first.data.model_dump_json())["onset"] == first.data.onset
+
+
+def test_the_time_that_it_waited_in_the_pipe_is_a_part_of_its_age() -> None:
+    bench = Bench(policy(onset=True), wall=NOON + dt.timedelta(seconds=30))
+    observation = Observation(Kind.EPISODE, EventType.SOUND_GUNSHOT, Phase.STARTED, slot=1, **SHOT)
+    bench.gate.take(observation.pack(), 0.25)
+    assert [release.data.onset for release in bench.wait(1)] == ["2026-11-23T12:00:28.5155Z"]
+
+
+def test_no_onset_leaves_where_the_policy_does_not_say_so() -> None:
+    bench = Bench()
+    bench.see(EventType.SOUND_GUNSHOT, **SHOT)
+    assert [(r.data.onset, r.data.onset_error) for r in bench.wait(1)] == [(None, None)]
+
+
+def test_an_incident_names_its_evidence() -> None:
+    bench = Bench()
+    bench.see(EventType.INCIDENT_PANIC, evidence=Evidence.GUNSHOT_DISPERSAL)
+    assert [release.data.evidence for release in bench.wait(1)] == ["gunshot+dispersal"]
+
+
 def test_health_and_replies_are_for_the_process() -> None:
     bench = Bench()
     health = Observation(Kind.HEALTH, sense=SenseState.READY, rate=RateClass.FULL)
@@ -432,6 +478,7 @@ def episodes(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Observation:
         confidence=draw(st.sampled_from(Confidence)),
         count=draw(st.integers(0, MAX_COUNT) | st.just(NO_COUNT)) if crowd else NO_COUNT,
         age_ms=draw(st.integers(0, MAX_AGE_MS)),
+        evidence=draw(st.sampled_from(sorted(INCIDENTS.get(event_type, {Evidence.NONE})))),
         **draw(PLACES),
     )
 

@@ -126,6 +126,13 @@ class Subscriber:
         states: list[str] = [payload["state"] for topic, payload in list(self.messages) if topic.endswith("/status")]
         return states[-1] if states else None
 
+    def reasons(self) -> list[str]:
+        """Why the device is degraded, as the last retained status says."""
+        found: list[list[str]] = [
+            payload["reasons"] for topic, payload in list(self.messages) if topic.endswith("/status")
+        ]
+        return found[-1] if found else []
+
     def stop(self) -> None:
         """Disconnect."""
         self._client.disconnect()

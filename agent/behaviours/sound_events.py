@@ -1,0 +1,123 @@
+"""`sound.…`: gunshot, explosion, glass_break, scream, crowd_clamour, siren, horn.
+
+The network gives each class a probability twice a second (`agent.perception.hearing`); the class's threshold, held
+against recordings that the network never heard, comes with it (`models/registry.toml`). What lasts is averaged over as
+long as it always lasts, so that one window alone proves nothing; a bang, breaking glass or a scream may be over within
+one window and is taken at its word. What is heard goes on until the odds are a quarter of those at the threshold.
+No word is understood: the network knows these seven sounds, and its input has no phase.
+
+Known failures stand with their figures in the network's card: a firework, a burst bag or a dropped plank is close to a
+gunshot for any network of this size, a class with few recordings is a guess, and nothing here knows where a sound comes
+from, so that a film in an open window is a gunshot too. A class that the card calls experimental runs only if its rule
+says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, replace
+
+from pydantic import Field
+
+from agent.behaviours.episode import Episode, EpisodeChange
+from agent.behaviours.parameters import Parameters
+from agent.contract import ONSET_TYPES, Confidence, EventType, Phase
+from agent.perception.hearing import Hearing
+from agent.perception.tag import CLASSES
+
+#: Odds of what goes on, and of what is sure, beside those at the threshold.
+_GOES_ON, _SURE = 1 / 4, 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a sound goes on.
+
+    Attributes:
+        hops: Half seconds over which its probability is averaged.
+        release_s: Longest pause within one event of it, seconds.
+    """
+
+    hops: int
+    release_s: float
+
+
+#: The event types there are, in the order of the tagger's classes: shots come in bursts, sirens wail and pause.
+MANNERS: dict[EventType, Manner] = {
+    EventType.SOUND_GUNSHOT: Manner(1, 5),
+    EventType.SOUND_EXPLOSION: Manner(1, 5),
+    EventType.SOUND_GLASS_BREAK: Manner(1, 3),
+    EventType.SOUND_SCREAM: Manner(1, 3),
+    EventType.SOUND_CROWD_CLAMOUR: Manner(4, 10),
+    EventType.SOUND_SIREN: Manner(4, 10),
+    EventType.SOUND_HORN: Manner(2, 3),
+}
+assert tuple(t.label for t in MANNERS) == tuple(f"sound.{name}" for name in CLASSES)  # noqa: S101 - never import a mix-up
+
+
+class SoundParameters(Parameters):
+    """Parameters of a `sound.…` rule."""
+
+    threshold: float | None = Field(
+        None, gt=0, lt=1, description="Probability from which it counts as heard; unset: the network's own for it."
+    )
+    release_s: float | None = Field(
+        None,
+        ge=0,
+        le=3600,
+        description="How long it must not be heard before it ends, seconds; unset: 3 to 10 by type.",
+    )
+    experimental: bool = Field(
+        False, description="Run it though the network's card calls this class experimental: it is often wrong."
+    )
+
+
+class SoundEvent:
+    """One kind of sound, as it begins and ends."""
+
+    Parameters = SoundParameters
+
+    def __init__(self, event_type: EventType, parameters: SoundParameters, threshold: float, *, doubtful: bool) -> None:
+        """Nothing has been heard.
+
+        Args:
+            event_type: One of `MANNERS`.
+            parameters: Of the rule.
+            threshold: The network's own for this class, a probability.
+            doubtful: Whether the network's card calls the class experimental.
+        """
+        manner = MANNERS[event_type]
+        self._type = event_type
+        self._place = list(MANNERS).index(event_type)
+        self._hops = manner.hops
+        self._recent: deque[float] = deque(maxlen=manner.hops)
+        self._odds = _odds(threshold if parameters.threshold is None else parameters.threshold)
+        self._doubtful = doubtful
+        release_s = manner.release_s if parameters.release_s is None else parameters.release_s
+        self._episode = Episode(event_type, None, release_s=release_s)
+
+    def update(self, hearing: Hearing) -> list[EpisodeChange]:
+        """What changes with this hearing."""
+        self._recent.append(float(hearing.scores[self._place]))
+        ratio = _odds(sum(self._recent) / self._hops) / self._odds
+        confidence = Confidence.LOW if self._doubtful else Confidence.HIGH if ratio >= _SURE else Confidence.MEDIUM
+        met = ratio >= (_GOES_ON if self._episode.open else 1)
+        changes = self._episode.update(hearing.time, met, confidence=confidence)
+        if self._type in ONSET_TYPES and hearing.onset is not None:
+            changes = [
+                replace(change, onset=hearing.onset, onset_error_s=hearing.onset_error)
+                if change.phase is Phase.STARTED
+                else change
+                for change in changes
+            ]
+        return changes
+
+    def close(self, time: float) -> list[EpisodeChange]:
+        """End what is open and forget what was heard."""
+        self._recent.clear()
+        return self._episode.close(time)
+
+
+def _odds(probability: float) -> float:
+    return probability / max(1 - probability, 1e-9) if probability < 1 else math.inf

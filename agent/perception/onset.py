@@ -1,0 +1,78 @@
+"""When an impulse begins, to a fraction of a millisecond.
+
+A rise of power over what was there just before finds it; then the moment is the one at which noise and impulse part
+best: the Akaike criterion of two stretches of Gaussian noise, each of its own variance (Maeda, 1985, as seismologists
+pick arrivals; on samples directly, without an autoregressive model). The sound is whitened first by a difference of
+neighbours, since street noise is low and the front of an impulse is sharp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.perception.logmel import RATE
+
+#: What an onset needs around it, samples: 50 ms before and after.
+AROUND = RATE // 20
+#: Power is looked at in steps of 1 ms; a rise is 3 ms beside the 30 ms before them.
+_STEP = RATE // 1000
+_AFTER, _BEFORE = 3, 30
+#: Least rise of an onset, dB: white noise alone hardly ever rises by half as much.
+LEAST_RISE_DB = 6.5
+#: The stretch in which the moment is sought, samples before and after the steepest rise.
+_LEAD, _TAIL = 25 * _STEP, 6 * _STEP
+#: Fewest samples of a stretch whose variance means something.
+_LEAST = 8
+_WHITEN = np.float32(0.95)
+#: What is fainter than -80 dBFS is no background to rise from: power of a step.
+_LEAST_POWER = _STEP * 1e-8
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """Where an impulse begins.
+
+    Attributes:
+        place: Sample of its begin.
+        rise_db: How far the power rises there.
+    """
+
+    place: int
+    rise_db: float
+
+
+def find_onset(samples: NDArray[np.float32]) -> Onset | None:
+    """The steepest onset in a stretch of sound, apart from `AROUND` at both its ends; None where nothing rises.
+
+    Args:
+        samples: (S,) float32 at 16 kHz.
+    """
+    white = samples[1:] - _WHITEN * samples[:-1]
+    steps = len(white) // _STEP
+    power = np.square(white[: steps * _STEP]).reshape(steps, _STEP).sum(axis=1, dtype=np.float64)
+    total = np.concatenate([[0.0], np.cumsum(power)])
+    places = np.arange(AROUND // _STEP, steps - AROUND // _STEP + 1)
+    before = (total[places] - total[places - _BEFORE]) / _BEFORE
+    after = (total[places + _AFTER] - total[places]) / _AFTER
+    rises = (after + _LEAST_POWER) / (before + _LEAST_POWER)
+    steepest = int(rises.argmax())
+    rise_db = 10 * float(np.log10(rises[steepest]))
+    if rise_db < LEAST_RISE_DB:
+        return None
+    middle = int(places[steepest]) * _STEP
+    begin = max(0, middle - _LEAD)
+    return Onset(begin + 1 + _part(white[begin : middle + _TAIL]), rise_db)
+
+
+def _part(white: NDArray[np.float32]) -> int:
+    """Where two stretches of noise part best."""
+    energy = np.cumsum(np.square(white, dtype=np.float64))
+    count = len(white)
+    first = np.arange(_LEAST, count - _LEAST)
+    left, right = energy[first - 1], energy[-1] - energy[first - 1]
+    criterion = first * np.log(left / first + _TINY) + (count - first) * np.log(right / (count - first) + _TINY)
+    return int(first[criterion.argmin()])

@@ -115,7 +115,9 @@ def asyncapi() -> dict[str, Any]:
             "event": _channel("event", topic("{site}", "{device}", "event", "{type}"), {**_DEVICE, **types}),
             "status": _channel("status", topic("{site}", "{device}", "status"), _DEVICE),
             "birth": _channel("birth", topic("{site}", "{device}", "birth"), _DEVICE),
-            "state": _channel("state", topic("{site}", "{device}", "state", "{zone}", "{type}"), _DEVICE | zone | types),
+            "state": _channel(
+                "state", topic("{site}", "{device}", "state", "{zone}", "{type}"), _DEVICE | zone | types
+            ),
             "count": _channel("count", topic("{site}", "{device}", "count", "{zone}"), _DEVICE | zone),
             "health": _channel("health", topic("{site}", "{device}", "health"), _DEVICE),
             "suppressed": _channel("suppressed", topic("{site}", "{device}", "suppressed"), _DEVICE),

@@ -152,8 +152,7 @@ def capacity(settings: Settings, policy: Policy) -> Capacity:
         tick = gate.tick_of(event_type)
         together[tick] = together.get(tick, 0) + places
     types = tuple(
-        _type_bits(event_type, places, together[gate.tick_of(event_type)], gate)
-        for event_type, places in pairs.items()
+        _type_bits(event_type, places, together[gate.tick_of(event_type)], gate) for event_type, places in pairs.items()
     )
     cameras = len(settings.cameras)
     health = math.log2(

@@ -4,10 +4,10 @@ A number is told only of a zone that the events call busy, and it is the last on
 opens no channel of its own. Whether there is a number, `<k` or nothing follows from the events, the budget and the bits
 alone, all of which the receiver knows.
 
-The noise is discrete Laplace. For each number told, nobody who was in the zone in that grain can be told from nobody
-by more than a factor of `exp(epsilon)`, whatever else is known of the others (a person-bin); who stays for n grains has n
-epsilon, and `Budget` bounds the sum of a day. That the zone is busy at all is said by `crowd.density` without noise, and
-is not covered by that.
+The noise is discrete Laplace. Of each number told, nobody who was in the zone in that grain can be told from nobody by
+more than a factor of `exp(epsilon)`, whatever else is known of the others (a person-bin); who stays for n grains has
+n epsilon, and `Budget` bounds the sum of a day. That the zone is busy at all is said by `crowd.density` without noise,
+and is not covered by that.
 """
 
 from __future__ import annotations
@@ -66,17 +66,17 @@ class Counts:
         self._grain_s = policy.gate.crowd_grain_s or 60
         self._grain = self._grain_now()
 
-    def due(self) -> list[tuple[str, Count]]:
-        """Zones and their counts, once in each grain: the latest before its end. Ask after the gate's `due`."""
-        grain, last = self._grain_now(), self._grain
-        if grain == last:
-            return []
-        self._grain = grain
-        return [(zone, self._count(zone, last)) for zone in self._zones]
+    def due(self, *, heard: bool = True) -> list[tuple[str, Count]]:
+        """Zones and their counts, once for each grain, when it is over. Ask after the gate's `due`.
 
-    def next_due_s(self) -> float:
-        """Seconds until the end of the grain."""
-        return (self._grain + 1) * self._grain_s - self._wall().timestamp()
+        Args:
+            heard: Whether anybody would hear them; if not, they are not told and cost nothing.
+        """
+        grain, last = self._grain_now(), self._grain
+        self._grain = grain
+        if grain == last or not heard:
+            return []
+        return [(zone, self._count(zone, last)) for zone in self._zones]
 
     def _grain_now(self) -> int:
         return int(self._wall().timestamp() // self._grain_s)

@@ -44,7 +44,9 @@ def test_the_default_policy_lets_400_bits_a_minute_leave_and_4000_at_once() -> N
 
 
 def test_every_field_of_an_event_is_accounted_for() -> None:
-    named = {name for name in Event.model_fields if name != "data"} | {f"data.{name}" for name in EventData.model_fields}
+    named = {name for name in Event.model_fields if name != "data"} | {
+        f"data.{name}" for name in EventData.model_fields
+    }
     for event_type in capacity(settings(), policy()).types:
         assert {field.name for field in event_type.fields} == named
 

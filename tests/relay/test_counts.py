@@ -50,7 +50,14 @@ def test_every_zone_has_a_message_at_the_end_of_each_grain_whatever_happens() ->
     assert {count.count for count in first.values()} == {"<k"}
     assert first["quay"].time == "2026-11-23T12:00:00Z"
     assert bench.counts.due() == []
-    assert bench.counts.next_due_s() == 60
+
+
+def test_a_count_that_nobody_hears_costs_nothing() -> None:
+    bench = Told()
+    bench.see(EventType.CROWD_DENSITY, count=12, level=Level.MEDIUM)
+    bench.wait(60)
+    assert bench.counts.due(heard=False) == []
+    assert bench.minute()["quay"].epsilon_left == 119.5
 
 
 def test_a_busy_zone_tells_its_last_count_with_noise() -> None:

@@ -14,7 +14,7 @@ from agent.relay.laplace import discrete_laplace
 
 @pytest.mark.parametrize("epsilon", [Fraction(1, 2), Fraction(1), Fraction(3, 10), Fraction(5, 2)])
 def test_its_frequencies_are_those_of_the_discrete_laplace(epsilon: Fraction) -> None:
-    """Pearson's chi-square against the exact probabilities, at a level that a right sampler misses once in a million."""
+    """Pearson's chi-square against the exact probabilities; a right sampler fails once in a million seeds."""
     draws, generator = 20_000, random.Random(7)
     found = Counter(discrete_laplace(epsilon, generator.randrange) for _ in range(draws))
     decay = math.exp(-epsilon)

@@ -1,8 +1,8 @@
 """Attacks on what leaves: what somebody can make of it who knows schema, policy and the habits of walkers.
 
 The streets of `agent.evaluate.walkers` are watched, the real gate stands between, and an attacker reads what it lets
-out. The attacker knows more than any event says: at which second the target came to a camera (of a person or sound type:
-that it was the target who did it), the distances, and how walkers walk, and has learned from far more footage of the
+out. The attacker knows more than any event says: at which second the target came to a camera (of a type that is about
+one person, that it was the target who did it), the distances, and how walkers walk, and has learned from far more footage of the
 same streets, made the same way, with the truth beside it.
 
 * **link**: did the target go on to the next camera, or turn off?
@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -40,6 +40,7 @@ from agent.contract import (
     EventData,
     EventType,
     Kind,
+    Level,
     Observation,
     Phase,
     RateClass,
@@ -78,7 +79,9 @@ POLICIES: dict[str, GatePolicy | None] = {
     "gate off": None,
 }
 #: What is attacked: events of one sort, counts, and what surrounds them.
-FAMILIES = ("crowd", "count", "sound", "loud", "person", "health", "sizes")
+FAMILIES = ("crowd", "count", "sound", "together", "loud", "person", "health", "sizes")
+#: What the attackers of `together` read at the same time.
+_TOGETHER = ("crowd", "count", "sound")
 #: What the outside sees of the encrypted connection is looked at so finely, seconds.
 _SIZES_S = 10.0
 _TYPES = {
@@ -92,7 +95,7 @@ _SLOTS = {event_type: slot for slot, event_type in enumerate(_TYPES)}
 #: The streets are watched from here on.
 _BEGIN = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
 #: Streets to learn from and to choose by, as multiples of those that are attacked.
-_LEARN, _CHOOSE = 4, 2
+_LEARN, _CHOOSE = 3, 1
 #: An arrival shows for so long, seconds.
 _SHOWS_S = 32.0
 #: Arrivals with which a table begins that says nothing.
@@ -101,6 +104,10 @@ _SHRINK = 10.0
 _POINTS = 200
 _RESAMPLES = 1000
 _CLUSTER_S = 300.0
+#: Longer than any street lives, and a multiple of the above.
+_FURTHER_S = 3e8
+#: Nobody is asked about who comes so shortly before the end, seconds.
+_TAIL_S = 1000.0
 
 Told = list[tuple[float, Hashable]]
 
@@ -111,7 +118,7 @@ class Heard:
 
     Attributes:
         told: By family, in the order of time.
-        delays: By family, for each episode that sense began: seconds until it was told; infinite where it never was.
+        delays: By family, for each thing that sense had to tell, seconds until it was told; infinite where never.
     """
 
     told: dict[str, Told]
@@ -137,7 +144,7 @@ class Outcome:
         policy: Name in `POLICIES`.
         walkers: People in the attacked streets.
         advantages: By family and attack.
-        kept: By family, share of sense's episodes that were told, and their median delay, seconds.
+        kept: By family, share of what sense had to tell that was told, and its median delay, seconds.
     """
 
     flow: float
@@ -180,15 +187,19 @@ class _Device:
     def __init__(self, gate: GatePolicy, noise: np.random.Generator) -> None:
         self._time = 0.0
         policy = _policy(gate)
-        clocks = {"wall": lambda: _BEGIN + dt.timedelta(seconds=self._time), "synced": lambda: True}
-        self._gate = Gate(settings(), policy, now=lambda: self._time, **clocks)
+        self._gate = Gate(settings(), policy, now=lambda: self._time, wall=self._wall, synced=lambda: True)
         budget = Budget(exact(gate.count_epsilon), exact(gate.count_epsilon_per_day))
-        self._counts = Counts(["zone"], policy, self._gate, budget, **clocks, noise=_fast_noise(noise))
+        self._counts = Counts(
+            ["zone"], policy, self._gate, budget, wall=self._wall, synced=lambda: True, noise=_fast_noise(noise)
+        )
         self._minute = float(gate.crowd_grain_s or 60)
         self._states = States("0" * 8)
         self._number = 0
         self.told: dict[str, Told] = defaultdict(list)
         self.starts: dict[str, list[float]] = defaultdict(list)
+
+    def _wall(self) -> dt.datetime:
+        return _BEGIN + dt.timedelta(seconds=self._time)
 
     def take(self, time: float, change: EpisodeChange) -> None:
         self.until(time)
@@ -213,9 +224,9 @@ class _Device:
     def _leaves(self, release: Release) -> None:
         family, data = _TYPES[release.event_type], release.data
         self.told[family].append((self._time, _said(data)))
-        if data.phase == "started":
+        if data.phase == "started" or data.level in {"medium", "high", "critical"}:
             self.starts[family].append(self._time)
-        if family == "person":  # off where few pass, so not in what an eavesdropper sees by default
+        if family in {"person", "loud"}:  # attacked by itself; an eavesdropper is to see what is no such thing
             return
         self._number += 1
         event = Event(
@@ -234,8 +245,8 @@ class _Device:
         self.told["sizes"].append((self._time, len(message.model_dump_json(exclude_none=True))))
 
 
-def _fast_noise(rng: np.random.Generator):  # type: ignore[no-untyped-def]
-    """Noise of the same distribution as the gate's, from a generator with a seed: a difference of two geometric ones."""
+def _fast_noise(rng: np.random.Generator) -> Callable[[Fraction], int]:
+    """Noise distributed as the gate's, from a generator with a seed: the difference of two geometric numbers."""
 
     def draw(epsilon: Fraction) -> int:
         p = 1 - np.exp(-float(epsilon))
@@ -257,10 +268,7 @@ def behind(gate: GatePolicy | None, sensed: Sensed, seconds: float, noise: np.ra
         seconds: For how long.
         noise: Source of the noise of counts.
     """
-    began = {
-        family: np.array([c.time for c in changes if c.phase is Phase.STARTED])
-        for family, changes in sensed.changes.items()
-    }
+    began = {family: _beginnings(changes) for family, changes in sensed.changes.items()}
     if gate is None:
         everything = [(float(second), count) for second, count in enumerate(sensed.counts.tolist())]
         told: dict[str, Told] = {
@@ -268,7 +276,9 @@ def behind(gate: GatePolicy | None, sensed: Sensed, seconds: float, noise: np.ra
         }
         told["crowd"] = told["count"] = everything
         told["health"] = [(5.0 * (i + 1), round(100 * rate)) for i, rate in enumerate(sensed.rate.tolist())]
-        packets = (c.time for family, changes in sensed.changes.items() if family != "person" for c in changes)
+        packets = (
+            c.time for family, changes in sensed.changes.items() if family in {"crowd", "sound"} for c in changes
+        )
         told["sizes"] = [(time, 32) for time in sorted(packets)]
         return Heard(told, {family: np.zeros(len(times)) for family, times in began.items()})
     device = _Device(gate, noise)
@@ -282,6 +292,20 @@ def behind(gate: GatePolicy | None, sensed: Sensed, seconds: float, noise: np.ra
     return Heard(device.told, delays)
 
 
+def _beginnings(changes: Sequence[EpisodeChange]) -> Floats:
+    """When there was something to tell: an episode began, or a zone filled up to the class `medium` (five people)."""
+    before = [None, *changes[:-1]]
+    return np.array(
+        [
+            now.time
+            for last, now in zip(before, changes, strict=True)
+            if now.phase is not Phase.ENDED
+            and (now.level >= Level.MEDIUM or now.level is Level.NONE)
+            and (last is None or last.phase is Phase.ENDED or last.level < min(now.level, Level.MEDIUM))
+        ]
+    )
+
+
 def _health(rate: Floats) -> Told:
     """`health` every five minutes: the analysed rate in its class, the only part that those who pass could move."""
     every = HEALTH_EVERY_S // 5
@@ -289,9 +313,7 @@ def _health(rate: Floats) -> Told:
     told: Told = []
     for slot in range(every - 1, len(rate), every):
         of = RateClass.FULL if rate[slot] >= 0.9 else RateClass.REDUCED if rate[slot] >= 0.5 else RateClass.LOW
-        said = Observation(
-            Kind.HEALTH, sense=SenseState.READY, cameras=cameras, detector=DetectorState.MODEL, rate=of
-        )
+        said = Observation(Kind.HEALTH, sense=SenseState.READY, cameras=cameras, detector=DetectorState.MODEL, rate=of)
         told.append((5.0 * (slot + 1), health_of(said, 1, 0.0).rate))
     return told
 
@@ -319,26 +341,51 @@ class _View:
     phases: int
     change: bool
 
-    def read(self, told: Told, seconds: float) -> list[Hashable]:
-        """The symbols; what is told at the end of a unit is of that unit."""
-        units: list[list[Hashable]] = [[] for _ in range(int(seconds / self.unit_s) + 1)]
+    def read(self, told: Told, seconds: float, code: dict[Hashable, int], *, grow: bool) -> Ints:
+        """(units,) symbols as numbers; what is told at the end of a unit is of that unit, and 0 is an unknown symbol.
+
+        Args:
+            told: What was told.
+            seconds: For how long.
+            code: The number of each symbol.
+            grow: Whether new symbols get a number.
+        """
+        number = int(seconds / self.unit_s) + 1
+        late = 1e-3 if self.unit_s > 1 else 0.0
+        units: dict[int, list[Hashable]] = defaultdict(list)
         for time, what in told:
-            place = int((time - 1e-3) / self.unit_s) if self.unit_s > 1 else int(time)
-            if 0 <= place < len(units):
+            place = int((time - late) / self.unit_s)
+            if place < number:
                 units[place].append(what)
-        symbols: list[Hashable] = []
+        places: list[int] = [0]
+        symbols: list[Hashable] = [None]
         before: Hashable = None
-        for unit in units:
+        for place, unit in units.items():  # in the order of time
+            places.append(place)
             if self.change:
-                now = unit[-1] if unit else before
-                numbers = isinstance(now, int) and isinstance(before, int)
-                symbols.append(max(-9, min(9, now - before)) if numbers else (now == before, type(now)))  # type: ignore[operator]
+                now = unit[-1]
+                if isinstance(now, int) and isinstance(before, int):
+                    symbols.append(max(-9, min(9, now - before)))
+                else:
+                    symbols.append((now == before, type(now)))
                 before = now
             else:
                 symbols.append((before, *unit))
-                if unit and isinstance(unit[-1], tuple):
-                    before = unit[-1][:3]
-        return symbols
+                before = unit[-1][:3] if isinstance(unit[-1], tuple) else None
+            if place + 1 < number and place + 1 not in units:
+                places.append(place + 1)
+                symbols.append(0 if self.change else (before,))
+        if grow:
+            for symbol in symbols:
+                code.setdefault(symbol, len(code) + 1)
+        coded = np.fromiter((code.get(symbol, 0) for symbol in symbols), dtype=np.int64, count=len(symbols))
+        return np.repeat(coded, np.diff([*places, number]))
+
+    def parts(self, times: Floats) -> tuple[Ints, Ints]:
+        """Unit and part of the unit of each time."""
+        place = times / self.unit_s
+        unit = place.astype(np.int64)
+        return unit, ((place - unit) * self.phases).astype(np.int64)
 
 
 def _views(family: str, gate: GatePolicy | None) -> list[_View]:
@@ -358,58 +405,6 @@ def _views(family: str, gate: GatePolicy | None) -> list[_View]:
     return [_View(unit_s, p, change) for p in phases for change in ((False, True) if numbers else (False,))]
 
 
-@dataclass(slots=True)
-class _Table:
-    """How much likelier each symbol is around an arrival than at any time."""
-
-    view: _View
-    code: dict[Hashable, int]
-    log_ratio: NDArray[np.float32]  # (phases, lags, symbols)
-
-    def score(self, symbols: Ints) -> NDArray[np.float32]:
-        """(phases, units): log likelihood ratio of an arrival in each part of each unit."""
-        phases, lags, _ = self.log_ratio.shape
-        scores = np.zeros((phases, len(symbols)), dtype=np.float32)
-        for lag in range(lags):
-            scores[:, : len(symbols) - lag] += self.log_ratio[:, lag, symbols[lag:]]
-        return scores
-
-
-def _parts(times: Floats, view: _View) -> tuple[Ints, Ints]:
-    """Unit and part of the unit of each time."""
-    place = times / view.unit_s
-    unit = place.astype(np.int64)
-    return unit, ((place - unit) * view.phases).astype(np.int64)
-
-
-def _learn(view: _View, code: dict[Hashable, int], places: Sequence[_Place], arrivals: Sequence[Floats]) -> _Table:
-    lags = int(np.ceil(_SHOWS_S / view.unit_s)) + (view.unit_s > 1)
-    size = len(code) + 1
-    around = np.zeros((view.phases, lags, size))
-    always = np.full(size, 0.5)
-    for place, times in zip(places, arrivals, strict=True):
-        symbols = place.symbols
-        always += np.bincount(symbols, minlength=size)
-        unit, part = _parts(times, view)
-        for lag in range(lags):
-            inside = unit + lag < len(symbols)
-            np.add.at(around[:, lag], (part[inside], symbols[unit[inside] + lag]), 1)
-    usual = always / always.sum()
-    number = around.sum(axis=2, keepdims=True)
-    ratio = (around + _SHRINK * usual) / (number + _SHRINK) / usual
-    ratio[:, :, 0] = 1  # what was never seen while learning says nothing
-    return _Table(view, code, np.log(ratio).astype(np.float32))
-
-
-@dataclass(slots=True)
-class _Place:
-    """A camera as one attacker reads it."""
-
-    symbols: Ints
-    passages: Passages
-    scores: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class Watched:
     """A street with what leaves each of its cameras."""
@@ -422,7 +417,9 @@ class Watched:
         return self.street.passages[self.street.passages.camera == camera]
 
 
-def watch(flow: float, walkers: int, times: int, seed: int, gates: dict[str, GatePolicy | None]) -> Iterator[tuple[str, list[Watched]]]:
+def watch(
+    flow: float, walkers: int, times: int, seed: int, gates: dict[str, GatePolicy | None]
+) -> Iterator[tuple[str, list[Watched]]]:
     """The same streets behind each gate.
 
     Args:
@@ -441,101 +438,133 @@ def watch(flow: float, walkers: int, times: int, seed: int, gates: dict[str, Gat
         sensed.append([sense(passages, made.seconds, rng) for passages in at])
     for name, gate in gates.items():
         noise = np.random.default_rng((seed, 99))
-        yield name, [
-            Watched(made, [behind(gate, at, made.seconds, noise) for at in of])
-            for made, of in zip(streets, sensed, strict=True)
-        ]
+        yield (
+            name,
+            [
+                Watched(made, [behind(gate, at, made.seconds, noise) for at in of])
+                for made, of in zip(streets, sensed, strict=True)
+            ],
+        )
 
 
-class _Attacker:
-    """One reading of one family, learned; scores of every attack on other streets."""
+class _Reader:
+    """One reading of one family, learned: how much likelier its output is around an arrival than at any time."""
 
     def __init__(self, family: str, view: _View, learn: Sequence[Watched]) -> None:
         self._family = family
         self._view = view
         self._code: dict[Hashable, int] = {}
-        places = [place for watched in learn for place in self._read(watched, grow=True)]
-        targets = [p.passages[_targets(family, p.passages)] for p in places]
-        sizes = {"all": slice(None), "alone": 1, "group": 3}
+        places = [
+            (self._symbols(watched, camera, grow=True), watched.at(camera))
+            for watched in learn
+            for camera in range(len(watched.heard))
+        ]
         self._tables = {
-            name: _learn(view, self._code, places, [t.enters[_of_size(t, of)] for t in targets])
-            for name, of in sizes.items()
+            name: self._learn(places, sizes)
+            for name, sizes in {"all": (1, 9), "alone": (1, 1), "group": (3, 9)}.items()
         }
 
-    def _read(self, watched: Watched, *, grow: bool = False) -> list[_Place]:
-        places = []
-        for camera, heard in enumerate(watched.heard):
-            symbols = self._view.read(heard.told.get(self._family, []), watched.street.seconds)
-            if grow:
-                for symbol in symbols:
-                    self._code.setdefault(symbol, len(self._code) + 1)
-            coded = np.fromiter((self._code.get(s, 0) for s in symbols), dtype=np.int64, count=len(symbols))
-            places.append(_Place(coded, watched.at(camera)))
-        return places
+    def _symbols(self, watched: Watched, camera: int, *, grow: bool = False) -> Ints:
+        told = watched.heard[camera].told.get(self._family, [])
+        return self._view.read(told, watched.street.seconds, self._code, grow=grow)
 
-    def scores(self, streets: Sequence[Watched], rng: np.random.Generator) -> dict[str, _Scores]:
-        """What the attacks say of each choice."""
-        games: dict[str, list[_Scores]] = defaultdict(list)
-        for number, watched in enumerate(streets):
-            places = self._read(watched)
-            for place in places:
-                place.scores = {name: table.score(place.symbols) for name, table in self._tables.items()}
-            for camera in range(len(places)):
-                cluster = (number * 10 + camera) * 100_000
-                for name, scored in self._games(watched.street, places, camera, rng):
-                    scored.cluster += cluster
-                    games[name].append(scored)
-        return {name: _joined(parts) for name, parts in games.items()}
+    def _learn(self, places: Sequence[tuple[Ints, Passages]], sizes: tuple[int, int]) -> NDArray[np.float32]:
+        """(phases, lags, symbols): log likelihood ratio of each symbol so many units after an arrival."""
+        view = self._view
+        lags = int(np.ceil(_SHOWS_S / view.unit_s)) + (view.unit_s > 1)
+        number = len(self._code) + 1
+        around = np.zeros((view.phases, lags, number))
+        always = np.full(number, 0.5)
+        for symbols, passages in places:
+            always += np.bincount(symbols, minlength=number)
+            of_size = (passages.size >= sizes[0]) & (passages.size <= sizes[1])
+            unit, part = view.parts(passages.enters[_targets(self._family, passages) & of_size])
+            for lag in range(lags):
+                inside = unit + lag < len(symbols)
+                np.add.at(around[:, lag], (part[inside], symbols[unit[inside] + lag]), 1)
+        usual = always / always.sum()
+        ratio = (around + _SHRINK * usual) / (around.sum(axis=2, keepdims=True) + _SHRINK) / usual
+        ratio[:, :, 0] = 1  # what was never seen while learning says nothing
+        return np.asarray(np.log(ratio), dtype=np.float32)
 
-    def _games(
-        self, made: Street, places: list[_Place], camera: int, rng: np.random.Generator
-    ) -> Iterator[tuple[str, _Scores]]:
-        here = places[camera]
-        who = here.passages[_targets(self._family, here.passages)]
-        who = who[(who.enters > FILLS_S) & (who.enters < made.seconds - 1000)]
-        number = len(who.enters)
-        ghosts = rng.uniform(FILLS_S, made.seconds - 1000, number)
-        yield "single out", _Scores(
-            np.concatenate([self._at(here, who.enters), self._at(here, ghosts)]),
-            np.repeat([True, False], number),
-            np.concatenate([who.enters, ghosts]),
-        )
-        sized = who[(who.size == 1) | (who.size >= 3)]
-        yield "group", _Scores(
-            self._at(here, sized.enters, "group") - self._at(here, sized.enters, "alone"),
-            sized.size >= 3,
-            sized.enters,
-        )
-        if camera + 1 == len(places):
-            return
-        there, gap = places[camera + 1], made.gaps_m[camera]
-        ways = np.quantile(arrival_prior(gap, rng), (np.arange(_POINTS) + 0.5) / _POINTS)
-        yield "link", _Scores(self._mean(there, who.enters, ways), who.goes_on, who.enters)
-        goes, slow = who[who.goes_on], ways > np.median(ways)
-        yield "speed", _Scores(
-            self._mean(there, goes.enters, ways[~slow]) - self._mean(there, goes.enters, ways[slow]),
-            goes.speed > SPEED_M_S[0],
-            goes.enters,
-        )
-        if camera + 2 < len(places):
-            passed = np.isin(who.party, places[camera + 2].passages.party)
-            either = who[passed | ~who.goes_on]
-            speeds = np.clip(rng.normal(*SPEED_M_S, _POINTS), 0.6, 2.2)
-            first = (ZONE_M + gap) / speeds
-            second = first + (ZONE_M + made.gaps_m[camera + 1]) / speeds
-            both = self._each(there, either.enters, first) + self._each(places[camera + 2], either.enters, second)
-            yield "trajectory", _Scores(_log_mean(both), either.goes_on, either.enters)
+    def read(self, watched: Watched, camera: int) -> dict[str, NDArray[np.float32]]:
+        """By table, (phases, units): log likelihood ratio of an arrival in each part of each unit."""
+        symbols = self._symbols(watched, camera)
+        found = {}
+        for name, table in self._tables.items():
+            scores = np.zeros((len(table), len(symbols)), dtype=np.float32)
+            for lag in range(table.shape[1]):
+                scores[:, : len(symbols) - lag] += table[:, lag, symbols[lag:]]
+            found[name] = scores
+        return found
 
-    def _at(self, place: _Place, times: Floats, table: str = "all") -> Floats:
-        scores = place.scores[table]
-        unit, part = _parts(times, self._view)
+    def at(self, scores: NDArray[np.float32], times: Floats) -> Floats:
+        """The log likelihood ratio of an arrival at each of these times."""
+        unit, part = self._view.parts(times)
         return np.asarray(scores[part, np.minimum(unit, scores.shape[1] - 1)], dtype=np.float64)
 
-    def _each(self, place: _Place, times: Floats, ways: Floats) -> Floats:
-        return self._at(place, (times[:, None] + ways).ravel()).reshape(len(times), len(ways))
 
-    def _mean(self, place: _Place, times: Floats, ways: Floats) -> Floats:
-        return _log_mean(self._each(place, times, ways))
+class _Site:
+    """One street as some readers see it together, and the choices it puts before them."""
+
+    def __init__(self, readers: Sequence[_Reader], family: str, watched: Watched, rng: np.random.Generator) -> None:
+        self._readers = readers
+        self._family = family
+        self._street = watched.street
+        self._rng = rng
+        self._passages = [watched.at(camera) for camera in range(len(watched.heard))]
+        self._scores = [[r.read(watched, camera) for r in readers] for camera in range(len(watched.heard))]
+
+    def choices(self, camera: int) -> Iterator[tuple[str, _Scores]]:
+        """What each attack says of those who pass a camera."""
+        here, made, rng = self._passages[camera], self._street, self._rng
+        who = here[_targets(self._family, here)]
+        who = who[(who.enters > FILLS_S) & (who.enters < made.seconds - _TAIL_S)]
+        ghosts = rng.uniform(FILLS_S, made.seconds - _TAIL_S, len(who.enters))
+        both = np.concatenate([who.enters, ghosts])
+        yield "single out", _Scores(self._at(camera, both), np.arange(len(both)) < len(ghosts), both)
+        sized = who[(who.size == 1) | (who.size >= 3)]
+        ratio = self._at(camera, sized.enters, "group") - self._at(camera, sized.enters, "alone")
+        yield "group", _Scores(ratio, sized.size >= 3, sized.enters)
+        if camera + 1 == len(self._passages):
+            return
+        ways = np.quantile(arrival_prior(made.gaps_m[camera]), (np.arange(_POINTS) + 0.5) / _POINTS)
+        yield "link", _Scores(_log_mean(self._each(camera + 1, who.enters, ways)), who.goes_on, who.enters)
+        goes = who[who.goes_on]
+        each, slow = self._each(camera + 1, goes.enters, ways), ways > np.median(ways)
+        ratio = _log_mean(each[:, ~slow]) - _log_mean(each[:, slow])
+        yield "speed", _Scores(ratio, goes.speed > SPEED_M_S[0], goes.enters)
+        if camera + 2 < len(self._passages):
+            either = who[np.isin(who.party, self._passages[camera + 2].party) | ~who.goes_on]
+            speeds = np.clip(rng.normal(*SPEED_M_S, _POINTS), 0.6, 2.2)
+            first = (ZONE_M + made.gaps_m[camera]) / speeds
+            second = first + (ZONE_M + made.gaps_m[camera + 1]) / speeds
+            each = self._each(camera + 1, either.enters, first) + self._each(camera + 2, either.enters, second)
+            yield "trajectory", _Scores(_log_mean(each), either.goes_on, either.enters)
+
+    def _at(self, camera: int, times: Floats, table: str = "all") -> Floats:
+        each = [r.at(scores[table], times) for r, scores in zip(self._readers, self._scores[camera], strict=True)]
+        return np.asarray(np.sum(each, axis=0))
+
+    def _each(self, camera: int, times: Floats, ways: Floats) -> Floats:
+        return self._at(camera, (times[:, None] + ways).ravel()).reshape(len(times), len(ways))
+
+
+def _scores(readers: Sequence[_Reader], family: str, streets: Sequence[Watched], seed: int) -> dict[str, _Scores]:
+    """What each attack says of all its choices."""
+    games: dict[str, list[_Scores]] = defaultdict(list)
+    rng = np.random.default_rng((seed, 7))
+    for number, watched in enumerate(streets):
+        site = _Site(readers, family, watched, rng)
+        for camera in range(len(watched.heard)):
+            for game, scored in site.choices(camera):
+                # A number for the place in front of the time, in a new array: the old one may be the passages' own.
+                scored.cluster = scored.cluster + (number * 10 + camera) * _FURTHER_S
+                games[game].append(scored)
+    return {
+        game: _Scores(*(np.concatenate([getattr(p, name) for p in parts]) for name in _Scores.__slots__))
+        for game, parts in games.items()
+    }
 
 
 def _targets(family: str, passages: Passages) -> Bools:
@@ -543,12 +572,6 @@ def _targets(family: str, passages: Passages) -> Bools:
     if family == "person":
         return passages.doer
     return passages.loud if family == "loud" else np.ones(len(passages.party), dtype=bool)
-
-
-def _of_size(passages: Passages, of: object) -> Bools:
-    if isinstance(of, slice):
-        return np.ones(len(passages.size), dtype=bool)
-    return passages.size == 1 if of == 1 else passages.size >= 3
 
 
 def _log_mean(each: Floats) -> Floats:
@@ -570,10 +593,6 @@ class _Scores:
     score: Floats
     truth: Bools
     cluster: Floats
-
-
-def _joined(parts: Sequence[_Scores]) -> _Scores:
-    return _Scores(*(np.concatenate([getattr(p, name) for p in parts]) for name in _Scores.__slots__))
 
 
 def _best_threshold(of: _Scores) -> tuple[float, float]:
@@ -636,17 +655,22 @@ def _outcome(
     seed: int,
 ) -> Outcome:
     advantages: dict[tuple[str, str], Rate] = {}
+    chosen: dict[str, _Reader] = {}
     for family in FAMILIES:
-        best: dict[str, tuple[float, float, _Scores]] = {}
-        for view in _views(family, gate):
-            rng = np.random.default_rng((seed, 7))
-            attacker = _Attacker(family, view, learn)
-            tried, on_target = attacker.scores(choose, rng), attacker.scores(target, rng)
-            for game, scores in tried.items():
+        if family == "together":
+            tries = [[chosen[one] for one in _TOGETHER if one in chosen]]
+        else:
+            tries = [[_Reader(family, view, learn)] for view in _views(family, gate)]
+        best: dict[str, tuple[float, float, list[_Reader]]] = {}
+        for readers in tries:
+            for game, scores in _scores(readers, family, choose, seed).items():
                 threshold, gain = _best_threshold(scores)
                 if game not in best or gain > best[game][0]:
-                    best[game] = gain, threshold, on_target[game]
-        for game, (_, threshold, scores) in best.items():
+                    best[game] = gain, threshold, readers
+        chosen[family] = best["link"][2][0]
+        on_target = {id(readers): _scores(readers, family, target, seed + 1) for readers in tries}
+        for game, (_, threshold, readers) in best.items():
+            scores = on_target[id(readers)][game]
             advantages[family, game] = advantage(scores, threshold, np.random.default_rng((seed, 8)))
     delays: dict[str, Floats] = {
         family: np.concatenate([heard.delays[family] for watched in target for heard in watched.heard])

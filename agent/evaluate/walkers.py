@@ -1,7 +1,7 @@
 """A street for the attack harness: walkers who pass a row of cameras, and what sense would say of them.
 
-Each corridor has two to six cameras, 20 to 200 m apart. Whoever has passed a camera goes on to the next with probability
-one half or turns off; others join there, so that the flow is the same at every camera. Half of all walk in small groups.
+Each corridor has two to six cameras, 20 to 200 m apart. Whoever has passed a camera goes on to the next or turns off,
+with even chances; others join there, so that the flow is the same at every camera. Half of all walk in small groups.
 What sense says is made with the parameters and the life cycle of its own behaviours, of counts with misses.
 
 It is kinder to an attacker than a street: everybody walks the same way and steadily, the way between two cameras has no
@@ -10,14 +10,15 @@ choice, and whoever does what a type is about does it at every camera.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.behaviours.crowd_density import CrowdDensityParameters
-from agent.behaviours.episode import Episode, EpisodeChange
+from agent.behaviours.episode import BLINK_S, HEARTBEAT_S, EpisodeChange
 from agent.contract import Confidence, EventType, Level, Phase
 from agent.simulate.scenarios import SPEED_M_S
 
@@ -138,8 +139,10 @@ def street(gaps_m: tuple[float, ...], flow: float, walkers: int, hours: float, r
     return Street(gaps_m, flow, seconds, joined, int(size.sum()))
 
 
-def arrival_prior(gap_m: float, rng: np.random.Generator, draws: int = 20_000) -> Floats:
+@cache
+def arrival_prior(gap_m: float, draws: int = 20_000) -> Floats:
     """Seconds from entering one zone to entering the next: (draws,) samples of what everybody knows of walkers."""
+    rng = np.random.default_rng(0)
     speed = np.clip(rng.normal(*SPEED_M_S, draws), 0.6, 2.2)
     return (ZONE_M + gap_m / rng.normal(1, _JITTER, draws)) / speed
 
@@ -149,7 +152,7 @@ class Sensed:
     """What sense says at one camera.
 
     Attributes:
-        changes: Steps of episodes by what they are about (`crowd`, `person`, `sound`, `loud`), each in the order of time.
+        changes: Steps of episodes by what they are about (`crowd`, `person`, `sound`, `loud`), in the order of time.
         counts: (seconds,) people seen, every second.
         rate: (seconds / 5,) analysed frames as a share of the target.
     """
@@ -171,11 +174,14 @@ def sense(passages: Passages, seconds: float, rng: np.random.Generator) -> Sense
     does = passages[passages.doer & (rng.random(len(passages.doer)) < _DETECTED)]
     begins = does.enters + rng.uniform(0.5, 1.5, len(does.enters))
     changes = {
-        "crowd": list(_density(counts)),
+        "crowd": density(counts.tolist()),
         "person": _episodes(EventType.PERSON_RUNNING, begins, does.leaves + 1),
         "sound": sorted(
-            (change for event_type in (EventType.SOUND_HORN, EventType.SOUND_SCREAM)
-             for change in _sounds(event_type, passages, HEARD / 2, _STREET_PER_MIN / 2, seconds, rng)),
+            (
+                change
+                for event_type in (EventType.SOUND_HORN, EventType.SOUND_SCREAM)
+                for change in _sounds(event_type, passages, HEARD / 2, _STREET_PER_MIN / 2, seconds, rng)
+            ),
             key=lambda change: change.time,
         ),
         "loud": _sounds(EventType.SOUND_CROWD_CLAMOUR, passages[passages.loud], _DETECTED, 0, seconds, rng),
@@ -194,29 +200,65 @@ def _counts(passages: Passages, seconds: float, rng: np.random.Generator) -> Int
         np.add.at(steps, at, sign * passages.size[inside])
     there = np.cumsum(steps)[: int(seconds)]
     seen = rng.binomial(there, _SEEN)
-    windows = np.stack([seen, np.roll(seen, 1), np.roll(seen, 2)])
-    windows[1:, :2] = 0
-    return np.asarray(np.median(windows, axis=0), dtype=np.int64)
+    a, b, c = seen, np.roll(seen, 1), np.roll(seen, 2)
+    return np.asarray(np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c)))
 
 
-def _density(counts: Ints) -> Iterator[EpisodeChange]:
-    """`crowd.density` told from its lowest class on, so that it is left to the gate to hold back the few."""
-    parameters = CrowdDensityParameters(report_from="low")
-    limits = {
-        Level.CRITICAL: parameters.critical,
-        Level.HIGH: parameters.high,
-        Level.MEDIUM: parameters.medium,
-        Level.LOW: parameters.low,
-    }
-    episode = Episode(EventType.CROWD_DENSITY, "zone", hold_s=parameters.hold_s, release_s=parameters.release_s)
-    level = Level.FREE
-    for second, count in enumerate(counts.tolist()):
-        if count == 0 and level is Level.FREE and not episode.open:
+def density(counts: Sequence[int]) -> list[EpisodeChange]:  # noqa: PLR0912 - one state machine
+    """`crowd.density` told from its lowest class on, so that it is left to the gate to hold back the few.
+
+    The rule of `CrowdDensity` and the life cycle of `Episode` with nothing but numbers in the loop, since a street has
+    hundreds of thousands of steps; a test holds it to them.
+
+    Args:
+        counts: People in the zone, every second.
+    """
+    of = CrowdDensityParameters()
+    limits = (0, of.low, of.medium, of.high, of.critical)
+    stays = tuple(0.8 * limit for limit in limits)
+    changes: list[EpisodeChange] = []
+    level, told_level, open_, met_since, met_at, told_at = 0, 0, False, -1, 0, 0
+    for second, count in enumerate(counts):
+        if count == 0 and level == 0 and not open_ and met_since < 0:
             continue
-        level = next((of for of, limit in limits.items() if count >= limit * (0.8 if of <= level else 1)), Level.FREE)
-        yield from episode.update(
-            float(second), level > Level.FREE, confidence=Confidence.HIGH, level=level, count=count
+        reached = 4
+        while count < (stays[reached] if reached <= level else limits[reached]):
+            reached -= 1
+        level = reached
+        phase = None
+        if level:
+            met_at = second
+            if met_since < 0:
+                met_since = second
+            if not open_:
+                if second - met_since >= of.hold_s:
+                    phase, open_ = Phase.STARTED, True
+            elif level != told_level or second - told_at >= HEARTBEAT_S:
+                phase = Phase.ONGOING
+        elif open_:
+            if second - met_at >= of.release_s:
+                phase, open_, met_since = Phase.ENDED, False, -1
+            elif second - told_at >= HEARTBEAT_S:
+                phase = Phase.ONGOING
+        elif second - met_at >= BLINK_S:
+            met_since = -1
+        if phase is None:
+            continue
+        told_level, told_at = level or told_level, second
+        changes.append(
+            replace(changes[-1], phase=phase, time=float(second))
+            if not level
+            else EpisodeChange(
+                EventType.CROWD_DENSITY,
+                "zone",
+                phase,
+                float(second),
+                confidence=Confidence.HIGH,
+                level=Level(level + 1),
+                count=count,
+            )
         )
+    return changes
 
 
 def _episodes(event_type: EventType, begins: Floats, ends: Floats) -> list[EpisodeChange]:

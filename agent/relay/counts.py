@@ -1,8 +1,8 @@
 """The noisy counts on `count/<zone>`: one message for each zone at the end of each grain of crowd types.
 
-A number is told only of a zone that the events call busy, and it is the last one that `crowd.density` has said: counting
-opens no channel of its own. Whether there is a number, `<k` or nothing follows from the events, the budget and the bits
-alone, all of which the receiver knows.
+A number is told only of a zone that the events call busy, and it is the last one that `crowd.density` has said:
+counting opens no channel of its own. Whether there is a number, `<k` or nothing follows from the events, the budget and
+the bits alone, all of which the receiver knows.
 
 The noise is discrete Laplace. Of each number told, nobody who was in the zone in that grain can be told from nobody by
 more than a factor of `exp(epsilon)`, whatever else is known of the others (a person-bin); who stays for n grains has

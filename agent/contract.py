@@ -16,7 +16,7 @@ import enum
 import re
 import struct
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, WithJsonSchema
 
@@ -34,6 +34,8 @@ NO_ZONE = 0xFF
 NO_CAMERA = 0xFF
 NO_COUNT = 0xFFFF
 NO_ONSET = 0xFFFF_FFFF
+#: `health` leaves at each multiple of this, seconds.
+HEALTH_EVERY_S = 300
 
 
 class ContractError(ValueError):
@@ -696,6 +698,91 @@ class Birth(_Closed):
     """SHA-256 of the configuration, without user names and passwords."""
     policy: Sha256
     """SHA-256 of the policy."""
+
+
+class State(_Closed):
+    """Retained on `state/<zone>/<type>`: what the events of a type have said of a zone; made of nothing but them."""
+
+    boot: BootId
+    """What another boot has left open is over."""
+    event: EventId
+    """The latest event."""
+    open: bool
+    """Whether it goes on."""
+    since: Timestamp
+    """Time of the event with which it began."""
+    time: Timestamp
+    """Time of the latest event."""
+    level: LevelName | None = None
+    """As in the event."""
+    variant: VariantName | None = None
+    """As in the event."""
+    count: CountClass | None = None
+    """As in the event."""
+
+
+class Count(_Closed):
+    """On `count/<zone>`, at the end of each grain of crowd types: people in the zone, with noise."""
+
+    time: Timestamp
+    """Beginning of the grain."""
+    grain_s: int
+    """Length of the grain, seconds."""
+    count: Annotated[int, Field(ge=0, le=MAX_COUNT)] | Literal["<k"] | None = None
+    """People with discrete Laplace noise; `<k` where that is below k, and while no event says that the zone has k.
+
+    Absent where the budget of the day is spent, or too few bits are left."""
+    epsilon: Annotated[float, Field(ge=0)]
+    """Privacy loss of everybody who was in the zone in this grain; 0 where the count says nothing new. That the zone
+    is busy at all is said by `crowd.density` without noise, and this does not cover it."""
+    epsilon_left: Annotated[float, Field(ge=0)]
+    """What the zone may still spend today (UTC)."""
+    clock: ClockName
+    """Whether the device's clock was synchronised."""
+
+
+class Health(_Closed):
+    """On `health`, every five minutes by the clock whatever happens: how the device is, in classes."""
+
+    time: Timestamp
+    """The moment, a multiple of five minutes."""
+    sense: Literal["unknown", "starting", "ready", "degraded", "paused", "stopping"]
+    """The sensing process; `unknown` while it says nothing."""
+    cameras: tuple[Literal["none", "connecting", "live", "stalled", "lost", "paused", "ended"], ...] = ()
+    """In the order of the configuration."""
+    microphone: Literal["none", "connecting", "live", "silent", "clipping", "lost", "paused", "ended"] = "none"
+    """The microphone."""
+    detector: Literal["none", "model", "motion", "unaccelerated"] = "none"
+    """Which detector serves."""
+    rate: Literal["none", "stopped", "low", "reduced", "full"] = "none"
+    """Analysed frames as a share of the target."""
+
+
+class Suppressed(_Closed):
+    """On `suppressed`, after each day (UTC): how much the gate held back, as classes."""
+
+    boot: BootId
+    """A day in which relay started has one message for the part after it only."""
+    day: Date
+    """The day that is over."""
+    rate: CountClass
+    """Observations above the rate of the pipe."""
+    malformed: CountClass
+    """Messages that do not keep the contract."""
+    place: CountClass
+    """Of a zone or camera that is not configured."""
+    order: CountClass
+    """Ends of what never began, and what began anew without an end."""
+    full: CountClass
+    """Beyond the episodes that may be open at once."""
+    policy: CountClass
+    """Without a permission."""
+    k: CountClass
+    """Of fewer than k people."""
+    bits: CountClass
+    """Beyond the information that may leave."""
+
+    REASONS: ClassVar = ("rate", "malformed", "place", "order", "full", "policy", "k", "bits")
 
 
 def topic(site: str, device: str, *levels: str) -> str:

@@ -35,10 +35,14 @@ from agent.contract import (
     OBSERVATION_SIZE,
     USES,
     Birth,
+    Count,
     Event,
     EventType,
+    Health,
     Observation,
+    State,
     Status,
+    Suppressed,
     topic,
 )
 
@@ -81,7 +85,7 @@ def documents() -> dict[str, str]:
 def schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schema of each message, by its name."""
     adapters: dict[str, TypeAdapter[Any]] = {"control": CONTROL}
-    models: tuple[type[BaseModel], ...] = (Event, Status, Birth)
+    models: tuple[type[BaseModel], ...] = (Event, Status, Birth, State, Count, Health, Suppressed)
     adapters.update({model.__name__.lower(): TypeAdapter(model) for model in models})
     return {name: _schema(adapter) for name, adapter in adapters.items()}
 
@@ -97,6 +101,7 @@ def _schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
 def asyncapi() -> dict[str, Any]:
     """The AsyncAPI 3.0 document; payloads refer to `schemas/*.json` beside it."""
     types = {"type": {"description": "What happened.", "enum": [event_type.label for event_type in EventType]}}
+    zone = {"zone": {"description": "Zone of the device."}}
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -110,17 +115,31 @@ def asyncapi() -> dict[str, Any]:
             "event": _channel("event", topic("{site}", "{device}", "event", "{type}"), {**_DEVICE, **types}),
             "status": _channel("status", topic("{site}", "{device}", "status"), _DEVICE),
             "birth": _channel("birth", topic("{site}", "{device}", "birth"), _DEVICE),
+            "state": _channel(
+                "state", topic("{site}", "{device}", "state", "{zone}", "{type}"), _DEVICE | zone | types
+            ),
+            "count": _channel("count", topic("{site}", "{device}", "count", "{zone}"), _DEVICE | zone),
+            "health": _channel("health", topic("{site}", "{device}", "health"), _DEVICE),
+            "suppressed": _channel("suppressed", topic("{site}", "{device}", "suppressed"), _DEVICE),
         },
         "operations": {
             "sendEvent": _send("event", "Tell what happens.", retain=False),
             "sendStatus": _send("status", "Tell whether the device is alive; also its last will.", retain=True),
             "sendBirth": _send("birth", "Tell what runs, and on what legal basis.", retain=True),
+            "sendState": _send("state", "Tell what the events have said last.", retain=True),
+            "sendCount": _send("count", "Tell how many people are there, with noise.", retain=False),
+            "sendHealth": _send("health", "Tell how the device is, in classes.", retain=False),
+            "sendSuppressed": _send("suppressed", "Tell how much was held back in a day.", retain=False),
         },
         "components": {
             "messages": {
                 "event": _message("event", "Something happens", "application/cloudevents+json"),
                 "status": _message("status", "State of the device", "application/json"),
                 "birth": _message("birth", "What runs on the device", "application/json"),
+                "state": _message("state", "What goes on in a zone", "application/json"),
+                "count": _message("count", "People in a zone", "application/json"),
+                "health": _message("health", "Health of the device", "application/json"),
+                "suppressed": _message("suppressed", "What was held back", "application/json"),
             }
         },
     }

@@ -15,10 +15,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from agent.contract import ALARMS, CROWD_TYPES, ONSET_TYPES, Basis, EventType, Name
+from agent.contract import ALARMS, CROWD_TYPES, ONSET_TYPES, PERSON_TYPES, Basis, EventType, Name
 from agent.settings import SettingsError, TypeLabel, explain, read_toml
 
 Text = Annotated[str, Field(min_length=3, max_length=400)]
+
+
+#: What goes at once leaves at a multiple of this, seconds, so that the moment itself tells little.
+TICK_S = 0.1
 
 
 class PolicyError(SettingsError):
@@ -35,6 +39,16 @@ class DetectorPolicy(_Table):
     type: TypeLabel = Field(description="Event type, such as `crowd.gathering`.")
     zones: tuple[Name, ...] = Field((), description="Zones it is allowed in; empty: all of the device.")
     mode: Literal["on", "shadow"] = Field("on", description="`shadow` is counted on the device and never sent.")
+    flow_per_min: float = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Fewest people who pass there in a minute while it runs, as whoever writes this entry states it. "
+        "A type that one person can start is refused where they are fewer than `min_flow_per_min` of the gate.",
+    )
+    below_flow: Text | None = Field(
+        None, description="For safety only: why it is needed even where fewer people pass, in words for the public."
+    )
     purpose: Text = Field(description="What it is for, in words that the public understands.")
     legal_basis: Basis = Field(description="Reference of the legal basis; it goes into every event.")
     body: Text = Field(description="The body responsible for it.")
@@ -63,12 +77,36 @@ class GatePolicy(_Table):
     k: int = Field(5, ge=1, le=100, description="No count below k persons leaves; it becomes `<k`.")
     crowd_grain_s: int = Field(60, ge=0, le=3600, description="Grain of crowd and count types, seconds.")
     grain_s: int = Field(10, ge=0, le=3600, description="Grain of all other types, seconds.")
+    min_flow_per_min: float = Field(
+        20,
+        ge=0,
+        le=10_000,
+        description="People a minute below whom no type that one person can start is told, unless its entry says why.",
+    )
+    bits_per_minute: float = Field(
+        400, ge=20, le=1e6, description="Most information that leaves, bits per minute averaged over any hour."
+    )
+    burst_bits: float = Field(4000, ge=200, le=1e6, description="Most information that leaves at once, bits.")
+    alarm_share: float = Field(0.25, ge=0, le=0.9, description="Share of a burst that is kept for alarms.")
+    count_epsilon: float = Field(
+        0.5,
+        ge=0,
+        le=4,
+        description="Privacy loss of a person for each count on `count/<zone>` (the smaller, the noisier); 0: no counts.",
+    )
+    count_epsilon_per_day: float = Field(
+        120, ge=0, le=10_000, description="Privacy loss in a zone and day after which its counts stop until the next."
+    )
 
     def grain_of(self, event_type: EventType) -> int:
         """Seconds that an event of this type waits for the end of its grain; 0 for alarms, which go at once."""
         if event_type in ALARMS:
             return 0
         return self.crowd_grain_s if event_type in CROWD_TYPES else self.grain_s
+
+    def tick_of(self, event_type: EventType) -> float:
+        """Seconds between two moments at which an event of this type can leave."""
+        return self.grain_of(event_type) or TICK_S
 
 
 class Policy(_Table):
@@ -97,7 +135,26 @@ class Policy(_Table):
         if valid is None:
             last = max(here, key=lambda d: d.until)
             return f"{event_type.label}: its legal basis {last.legal_basis} ended on {last.until}"
+        if valid.mode == "on" and not self._enough_pass(valid):
+            return (
+                f"{event_type.label}: one person can start it and {valid.flow_per_min:g} people a minute are stated to "
+                f"pass (flow_per_min), fewer than the gate's {self.gate.min_flow_per_min:g}; if it is for safety, say "
+                "why in below_flow"
+            )
         return valid
+
+    def _enough_pass(self, entry: DetectorPolicy) -> bool:
+        """Whether so many pass that one person's event is one of many, or safety asks for it all the same."""
+        if entry.event_type not in PERSON_TYPES or entry.below_flow is not None:
+            return True
+        return entry.flow_per_min >= self.gate.min_flow_per_min
+
+    def may_tell(self, event_type: EventType, zone: str | None) -> bool:
+        """Whether events of this type leave for a zone (None: without one) on some day."""
+        return any(
+            d.event_type is event_type and d.mode == "on" and (not d.zones or zone in d.zones) and self._enough_pass(d)
+            for d in self.detectors
+        )
 
     def digest(self) -> str:
         """SHA-256 of the whole policy, in hexadecimal."""

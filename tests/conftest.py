@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 _DATA = Path(os.environ.get("VIGIE_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
 
@@ -47,3 +48,8 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("VIGIE_") and name not in keep:
             monkeypatch.delenv(name)
+
+
+# How long a machine takes to make an example says nothing about the code.
+settings.register_profile("vigie", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.load_profile("vigie")

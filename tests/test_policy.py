@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.contract import ALARMS, CROWD_TYPES, EventType
-from agent.policy import Policy, PolicyError, load_policy
+from agent.policy import DetectorPolicy, GatePolicy, Policy, PolicyError, load_policy
 
 TODAY = dt.date(2026, 11, 23)
 ENTRY = {
@@ -122,3 +122,32 @@ def test_alarms_do_not_wait_crowds_wait_long_and_others_a_little() -> None:
 def test_any_change_of_the_policy_changes_its_digest() -> None:
     assert policy(ENTRY).digest() == policy(ENTRY).digest()
     assert policy(ENTRY).digest() != policy({**ENTRY, "body": "State"}).digest()
+
+
+def running(**more: Any) -> DetectorPolicy | str:
+    return policy({**ENTRY, "type": "person.running", **more}).entry(EventType.PERSON_RUNNING, "quay", TODAY)
+
+
+def test_a_type_that_one_person_can_start_needs_enough_people_or_a_reason() -> None:
+    refused = running(flow_per_min=3)
+    assert isinstance(refused, str)
+    assert "3 people a minute are stated to pass" in refused
+    assert "below_flow" in refused
+    assert isinstance(running(), str)
+    assert isinstance(running(flow_per_min=GatePolicy().min_flow_per_min), DetectorPolicy)
+    assert isinstance(running(below_flow="Who runs from a fire needs help"), DetectorPolicy)
+    assert isinstance(running(mode="shadow"), DetectorPolicy)
+
+
+def test_what_may_be_told_on_some_day_is_known() -> None:
+    rules = policy({**ENTRY, "zones": ["quay"]}, {**ENTRY, "type": "person.running"}, {**ENTRY, "type": "sound.horn"})
+    assert rules.may_tell(EventType.CROWD_GATHERING, "quay")
+    assert not rules.may_tell(EventType.CROWD_GATHERING, None)
+    assert not rules.may_tell(EventType.PERSON_RUNNING, "quay")
+    assert rules.may_tell(EventType.SOUND_HORN, None)
+    assert not policy({**ENTRY, "mode": "shadow"}).may_tell(EventType.CROWD_GATHERING, "quay")
+
+
+def test_what_goes_at_once_leaves_at_the_next_tenth_of_a_second() -> None:
+    assert GatePolicy().tick_of(EventType.SOUND_SCREAM) == 0.1
+    assert GatePolicy().tick_of(EventType.CROWD_DENSITY) == 60

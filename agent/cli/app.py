@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import bench, config, contract, demo, events, models, relay, replay, run, status, test, version
+from agent.cli import audit, bench, config, contract, demo, events, models, relay, replay, run, status, test, version
 from agent.cli import eval as evaluation
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.command()(events.events)
 app.command()(version.version)
 app.command()(replay.replay)
 app.add_typer(evaluation.app, name="eval")
+app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
 app.add_typer(contract.app, name="contract")
 app.add_typer(bench.app, name="bench")

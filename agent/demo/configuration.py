@@ -69,6 +69,7 @@ def _policy() -> str:
             'purpose = "Demonstration on recorded footage"',
             'legal_basis = "DEMO"',
             'body = "The person who runs this demonstration"',
+            'below_flow = "Demonstration on recorded footage"',
             f"until = {until}",
         ]
     return "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from agent.contract import CountClass, DurationClass
+from agent.contract import MAX_COUNT, CountClass, DurationClass
 
 #: Fewest people of each class.
 _LOWEST: dict[CountClass, int] = {
@@ -48,6 +48,11 @@ def count_class(count: int, k: int, previous: CountClass | None = None) -> Count
         for name, lowest in reversed(_LOWEST.items())
         if count >= (limit := max(lowest, k)) + (0 if lowest <= reached else -(-limit // 10))
     )
+
+
+def count_classes(k: int) -> tuple[CountClass, ...]:
+    """The classes that can be said of at least `k` people."""
+    return tuple(dict.fromkeys(count_class(count, k) for count in range(k, MAX_COUNT + 1)))
 
 
 def duration_class(seconds: float) -> DurationClass:

@@ -7,9 +7,9 @@ Out, the rules of release:
 
 * **Permission.** Every release asks the policy for its type and zone on that day, in UTC (sense asks by local time, so
   the earlier of the two midnights ends a permission). Mode `shadow` is counted per type and never sent.
-* **Grain.** Alarms go at once, stamped to the second. All else waits for the end of its grain, which lies on a multiple
-  of the grain on the wall clock, so that the moment and the order of release say nothing, and is stamped with the
-  beginning of the grain in which it happened.
+* **Grain.** Alarms go at the next tenth of a second, stamped to the second. All else waits for the end of its grain,
+  which lies on a multiple of the grain on the wall clock, so that the moment and the order of release say nothing, and
+  is stamped with the beginning of the grain in which it happened. No stamp lies more than ten minutes back.
 * **Merging.** What happens to one type in one zone within a grain is one event that tells the latest state. An episode
   that started and ended within a grain is one `started` that carries its duration, and no `ended` follows; of a crowd
   type the `ended` follows in the next grain. An `ongoing` that says nothing new is not sent.
@@ -18,6 +18,8 @@ Out, the rules of release:
   for fewer than k people are no crowd. If they become fewer afterwards, `<k` is said and neither level nor variant,
   for those would tell one person from none. A count that is missing counts as below k.
 * **Onset.** When a shot or an explosion began is told to 100 µs where the policy's entry says `onset = true`.
+* **Bits.** Every release is paid for in bits of information (`agent.relay.capacity`). What cannot be paid for is
+  suppressed and counted, but an `ended` waits until it can be. Alarms have a reserve.
 * **Ids** of episodes are random, unique among the open ones, and die with the episode.
 
 Bounds: at most `MAX_SLOTS` episodes are open and as many more await release. An observation leads to at most two
@@ -38,6 +40,7 @@ from typing import NamedTuple, get_args
 from agent.contract import (
     ALARMS,
     CROWD_TYPES,
+    MAX_AGE_MS,
     MAX_SLOTS,
     NO_CAMERA,
     NO_COUNT,
@@ -58,6 +61,7 @@ from agent.contract import (
     Variant,
 )
 from agent.policy import Policy
+from agent.relay.capacity import capacity
 from agent.relay.classes import count_class, duration_class
 from agent.relay.limit import TokenBucket
 from agent.settings import Settings
@@ -65,10 +69,14 @@ from agent.settings import Settings
 #: Open episodes, and ended ones whose grain has not.
 MAX_EPISODES = 2 * MAX_SLOTS
 #: The two clocks do not agree to the last microsecond: what comes so shortly before the end of a grain waits for the
-#: next, so that a grain which has just been released is not released again.
-_EDGE_S = 0.1
+#: next, so that a grain which has just been released is not released again. Seconds, and share of the grain at most.
+_EDGE_S, _EDGE = 0.1, 0.01
 #: How an event names its evidence.
 _EVIDENCE = dict(zip(list(Evidence)[1:], get_args(EvidenceName), strict=True))
+#: What waits for bits asks for them again at a multiple of this, or of its grain, seconds.
+_RETRY_S = 10.0
+#: Minutes whose bits a gate begins with beside the reserve for alarms: a restart brings no whole burst.
+_FIRST_MIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +126,7 @@ class _Episode:
     onset: float | None = None  # as told by the observation that began it
     onset_error: OnsetError = OnsetError.NONE
     said: _State | None = None  # what was told last; None until the first release
+    unpaid: bool = False  # its end waits for bits
     slots: set[int] = field(default_factory=set)
 
     @property
@@ -145,6 +154,9 @@ class Gate:
             now: Monotonic time, seconds.
             wall: UTC, aware.
             synced: Whether the wall clock is synchronised.
+
+        Raises:
+            PolicyError: the policy allows too few bits.
         """
         self._zones = [(zone.name, index) for index, camera in enumerate(settings.cameras) for zone in camera.zones]
         self._cameras = [camera.name for camera in settings.cameras]
@@ -153,6 +165,11 @@ class Gate:
         self._wall = wall
         self._synced = synced
         self._bucket = TokenBucket(settings.pipe.max_rate, settings.pipe.max_burst, now)
+        self.capacity = capacity(settings, policy)
+        """The bound that this gate keeps."""
+        first = self.capacity.reserve + _FIRST_MIN * self.capacity.rate
+        self._bits = TokenBucket(self.capacity.rate / 60, self.capacity.depth, now, first=first)
+        self._cost = self.capacity.cost
         self._counts: Counter[str] = Counter()
         self._slots: dict[int, _Key] = {}
         self._episodes: dict[_Key, _Episode] = {}
@@ -162,8 +179,8 @@ class Gate:
         """What did not leave, since the start of the process.
 
         `dropped.rate`, `.malformed`, `.place` (a zone or camera that is not configured), `.order` (an end of what never
-        began), `.full`, `.policy`; `lost.ended` (a slot began anew, so an end never came); `suppressed.k`; and
-        `shadow.<type>`.
+        began), `.full`, `.policy`; `lost.ended` (a slot began anew, so an end never came); `suppressed.k`, `.bits`;
+        and `shadow.<type>`.
         """
         return dict(self._counts)
 
@@ -198,16 +215,25 @@ class Gate:
         """When `due` will next have something to decide, on the monotonic clock; None if nothing waits."""
         return min((e.due for e in self._episodes.values() if e.due is not None), default=None)
 
+    def pay(self, bits: float) -> bool:
+        """Spend bits on something that is no alarm; False, and it must not leave, when too few are left."""
+        return self._bits.take(bits, keep=self.capacity.reserve)
+
     def due(self) -> list[Release]:
         """What leaves now."""
         return self._settle_until(self._now())
 
+    def people(self, zone: str) -> int | None:
+        """How many `crowd.density` saw last in a zone of which its events say that it has k; None of any other."""
+        episode = self._episodes.get(_Key(EventType.CROWD_DENSITY, zone, None))
+        if episode is None or episode.over or episode.said is None or episode.said.count == "<k":
+            return None
+        return 0 if episode.latest.count == NO_COUNT else episode.latest.count
+
     def flush(self) -> list[Release]:
         """What waits for the end of its grain, at once: relay stops. The stamps keep their grain."""
-        releases = []
-        while self.next_due() is not None:
-            releases += self._settle_until(math.inf)
-        return releases
+        # Twice, since a short episode of a crowd type is two events; what cannot be paid for is lost.
+        return self._settle_until(math.inf) + self._settle_until(math.inf)
 
     def sense_restarted(self) -> None:
         """Forget the slots of the sense that is gone; what was told to have started is told to have ended."""
@@ -278,22 +304,25 @@ class Gate:
 
     def _schedule(self, key: _Key, episode: _Episode) -> None:
         if episode.due is None:
-            grain = self._policy.gate.grain_of(key.type)
-            wait = grain - self._wall().timestamp() % grain if grain else 0.0
-            if 0 < wait < _EDGE_S:
-                wait += grain
+            tick = self._policy.gate.tick_of(key.type)
+            if episode.unpaid:
+                tick = max(tick, _RETRY_S)
+            wait = tick - self._wall().timestamp() % tick
+            if wait < min(_EDGE_S, _EDGE * tick):
+                wait += tick
             episode.due = self._now() + wait
 
     def _settle_until(self, moment: float) -> list[Release]:
         """Decide on all that is due, in the order of type and place: the order of arrival would say something."""
         ready = [(key, e) for key, e in self._episodes.items() if e.due is not None and e.due <= moment]
-        ready.sort(key=lambda item: (item[0].type, item[0].zone or "", item[0].camera or ""))
+        # What has ended first, so that its end does not wait for bits that beginnings take.
+        ready.sort(key=lambda i: (i[1].said is None or not i[1].over, i[0].type, i[0].zone or "", i[0].camera or ""))
         releases = (self._settle(key, episode) for key, episode in ready)
         return [release for release in releases if release is not None]
 
     def _settle(self, key: _Key, episode: _Episode) -> Release | None:
         """Tell what is new of an episode, and forget it when it is over and told."""
-        episode.due = None
+        episode.due, episode.unpaid = None, False
         started = episode.said is None
         release = None
         if started:
@@ -304,7 +333,8 @@ class Gate:
             elif self._state(key, episode) != episode.said:
                 release = self._tell(key, episode, Phase.ONGOING)
         if episode.over:
-            if started and episode.said is not None and key.type in CROWD_TYPES:
+            first_of_two = started and episode.said is not None and key.type in CROWD_TYPES
+            if first_of_two or episode.unpaid:
                 self._schedule(key, episode)
             else:
                 del self._episodes[key]
@@ -332,10 +362,16 @@ class Gate:
             self._counts["suppressed.k"] += 1
             episode.began = math.inf
             return None
-        episode.said = state
         if entry.mode == "shadow":
+            episode.said = state
             self._counts[f"shadow.{key.type.label}"] += 1
             return None
+        reserve = 0.0 if key.type in ALARMS else self.capacity.reserve
+        if not self._bits.take(self._cost[key.type], keep=reserve):
+            episode.unpaid = phase is Phase.ENDED
+            self._counts["suppressed.bits"] += not episode.unpaid
+            return None
+        episode.said = state
 
         ends_later = phase is Phase.STARTED and key.type in CROWD_TYPES
         data = EventData.model_validate(
@@ -363,13 +399,22 @@ class Gate:
         wall = self._wall().timestamp() - (self._now() - episode.onset)
         stamp = dt.datetime.fromtimestamp(round(wall, 4), dt.timezone.utc)
         return {
-            "onset": f"{stamp:%Y-%m-%dT%H:%M:%S}.{round(stamp.microsecond / 100):04}Z",
+            "onset": f"{stamp:%Y-%m-%dT%H:%M:%S}.{stamp.microsecond // 100:04}Z",
             "onset_error": f"{episode.onset_error.value}ms",
         }
 
     def _stamp(self, moment: float, event_type: EventType) -> str:
         """The beginning of the grain, or the second, in which `moment` lies."""
         grain = self._policy.gate.grain_of(event_type) or 1
-        wall = self._wall().timestamp() - (self._now() - moment)
-        stamp = dt.datetime.fromtimestamp(wall // grain * grain, dt.timezone.utc)
-        return stamp.isoformat(timespec="seconds").replace("+00:00", "Z")
+        wall = self._wall().timestamp() - min(self._now() - moment, MAX_AGE_MS / 1000)
+        return utc(wall // grain * grain)
+
+
+def utc(timestamp: float) -> str:
+    """A moment as RFC 3339, to the second.
+
+    Args:
+        timestamp: Seconds since 1970.
+    """
+    stamp = dt.datetime.fromtimestamp(timestamp, dt.timezone.utc)
+    return stamp.isoformat(timespec="seconds").replace("+00:00", "Z")

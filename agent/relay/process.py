@@ -18,9 +18,12 @@ import time
 from collections import deque
 from types import FrameType
 
+from pydantic import BaseModel
+
 from agent import __version__, pipe
 from agent.contract import (
     CONTRACT_VERSION,
+    HEALTH_EVERY_S,
     Birth,
     CameraState,
     DetectorNotice,
@@ -30,14 +33,20 @@ from agent.contract import (
     Observation,
     SenseState,
     Status,
+    Suppressed,
     topic,
 )
 from agent.notify import notify
 from agent.policy import Policy
+from agent.relay.budget import Budget
+from agent.relay.counts import Counts, exact
 from agent.relay.gate import Gate, Release
+from agent.relay.health import health_of
 from agent.relay.journal import Journal, JournalFullError, Row
 from agent.relay.local import LocalServer, LocalStatus
 from agent.relay.mqtt import Acknowledged, Connected, Disconnected, Link
+from agent.relay.state import States
+from agent.relay.totals import DailyTotals
 from agent.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
@@ -51,6 +60,8 @@ HELD_BACK = 1000
 #: Packets taken from the pipe in one turn, so that a flood starves nothing else.
 _PACKETS_A_TURN = 512
 _HOUSEKEEPING_S = 1.0
+#: What leaves on the second is looked at so shortly after it, seconds: the two clocks do not agree to the microsecond.
+_AFTER_SECOND_S = 0.002
 _EXPIRE_EVERY_S = 60.0
 _FLOOD_MEMORY_S = 60.0
 
@@ -79,6 +90,19 @@ class Relay:
         self._journal = journal
         self._link = link
         self._gate = Gate(settings, policy, now=time.monotonic, wall=_utc, synced=_synced)
+        cost, per_day = exact(policy.gate.count_epsilon), exact(policy.gate.count_epsilon_per_day)
+        self._counts = Counts(
+            [zone.name for camera in settings.cameras for zone in camera.zones],
+            policy,
+            self._gate,
+            Budget(cost, per_day, settings.journal.folder / "budget.json"),
+            wall=_utc,
+            synced=_synced,
+        )
+        self._states = States(journal.boot)
+        self._totals = DailyTotals(journal.boot, policy.gate.k, _utc().date())
+        self._suppressed: Suppressed | None = None
+        self._second = int(time.time())
         self._selector = selectors.DefaultSelector()
         self._stop = False
         self._started = time.monotonic()
@@ -144,7 +168,31 @@ class Relay:
         self._settle_answers()
         self._expire()
         self._send()
-        self._tell_status(self._status())
+        self._each_second()
+
+    def _each_second(self) -> None:
+        """What leaves on the second at most, so that the moment itself tells little."""
+        before, self._second = self._second, int(time.time())
+        if before == self._second:
+            return
+        status = self._status()
+        connected = self._protocol is not None
+        if connected and status != self._told and self._gate.pay(self._gate.capacity.status):
+            self._tell_status(status)
+        for zone, count in self._counts.due(heard=connected):
+            self._publish(count, "count", zone)
+        if before // HEALTH_EVERY_S != self._second // HEALTH_EVERY_S:
+            silent = time.monotonic() - self._heard_at > SENSE_SILENCE_S
+            said = None if silent else self._health
+            self._publish(health_of(said, len(self._settings.cameras), self._second), "health")
+        self._suppressed = self._totals.due(_utc().date(), self._gate.counters) or self._suppressed
+        if self._suppressed is not None and self._publish(self._suppressed, "suppressed"):
+            self._suppressed = None
+
+    def _publish(self, document: BaseModel, *levels: str, retain: bool = False) -> bool:
+        """Send what is no event: it is not kept for later, since the next one says it better."""
+        payload = document.model_dump_json(exclude_none=True).encode()
+        return self._link.publish(self._topic(*levels), payload, retain=retain) is not None
 
     def _expire(self) -> None:
         now = time.monotonic()
@@ -158,7 +206,8 @@ class Relay:
 
     def _timeout(self) -> float:
         due = self._gate.next_due()
-        return _HOUSEKEEPING_S if due is None else min(_HOUSEKEEPING_S, max(0.0, due - time.monotonic()))
+        second = _HOUSEKEEPING_S - time.time() % _HOUSEKEEPING_S + _AFTER_SECOND_S
+        return second if due is None else min(second, max(0.0, due - time.monotonic()))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -231,6 +280,10 @@ class Relay:
         self._disk_full = False
         self._released += len(events)
         self._held.clear()
+        for event in events:
+            changed = self._states.follow(event)
+            if changed is not None:
+                self._publish(self._states[changed], "state", *changed, retain=True)
 
     def _drop_held(self) -> None:
         while len(self._held) > HELD_BACK:
@@ -266,6 +319,8 @@ class Relay:
         self._told = None
         self._link.publish(self._topic("birth"), self._birth().model_dump_json().encode(), retain=True)
         self._tell_status(self._status())
+        for key in self._states:
+            self._publish(self._states[key], "state", *key, retain=True)
 
     def _settle_answers(self) -> None:
         if not self._answered:

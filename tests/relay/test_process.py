@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import os
 import signal
@@ -57,9 +58,10 @@ def configure(folder: Path, port: int, **pipe_limits: float) -> Path:
     (folder / "policy.toml").write_text(
         "".join(
             f'[[policy.detector]]\ntype = "{label}"\npurpose = "First aid"\nlegal_basis = "FR-1"\nbody = "The city"\n'
-            "until = 2099-12-31\n"
-            for label in ("person.down", "zone.intrusion")
+            'until = 2099-12-31\nbelow_flow = "Who has fallen needs help"\n'
+            for label in ("person.down", "zone.intrusion", "crowd.density", "sound.scream")
         )
+        + "[policy.gate]\nbits_per_minute = 1e6\nburst_bits = 1e6\ncrowd_grain_s = 0\n"
     )
     limits = "".join(f"{key} = {value}\n" for key, value in pipe_limits.items())
     zones = "".join(
@@ -197,10 +199,11 @@ def test_no_more_is_under_way_than_the_window_allows(broker: ScriptedBroker, sta
     manners(broker, {"acknowledges": False})
     bench = start(max_rate=10_000, max_burst=10_000)
     window = bench.relay._settings.mqtt.inflight
-    for _ in range(3):
-        for slot in range(64):
-            bench.say(fall(slot), fall(slot, Phase.ENDED))
-            bench.relay.turn()
+    for number in range(10_000):
+        bench.say(fall(number % 8), fall(number % 8, Phase.ENDED))
+        bench.relay.turn()
+        if bench.journal.depth > window:
+            break
     bench.until(lambda: len(broker.published()) >= window, "the window is full")
     bench.relay.turn()
     assert len(events(broker)) <= window
@@ -304,15 +307,82 @@ def test_a_full_disk_is_told_and_what_was_held_back_is_released_when_there_is_ro
         bench.say(fall(sent % 64), fall(sent % 64, Phase.ENDED))
         bench.relay.turn()
         sent += 1
-        assert sent < 10_000
+        assert sent < 100_000
     status = bench.status()
     assert "disk" in status.status.reasons
     assert status.held_back > 0
     database.execute("PRAGMA max_page_count = 1000000")
     bench.until(lambda: bench.status().held_back == 0, "all is released")
     bench.until(lambda: bench.journal.depth == 0, "all is delivered")
-    assert "disk" not in bench.status().status.reasons
-    assert len(events(broker)) == sent
+    last = bench.status()
+    assert "disk" not in last.status.reasons
+    assert len(events(broker)) == last.released
+    assert "lost.disk_full" not in last.counters
+
+
+def said(broker: ScriptedBroker, *levels: str) -> list[dict[str, Any]]:
+    topic = "/".join(("vigie/v1/site/camera", *levels))
+    return [json.loads(m.payload) for m in broker.published() if m.topic == topic]
+
+
+def scream(phase: Phase) -> Observation:
+    return Observation(Kind.EPISODE, EventType.SOUND_SCREAM, phase, zone=2, camera=0, slot=9)
+
+
+def test_the_state_of_a_zone_follows_its_events_and_is_retained(broker: ScriptedBroker, start: Start) -> None:
+    bench = start()
+    bench.say(scream(Phase.STARTED))
+    bench.until(lambda: len(said(broker, "state", "zone-2", "sound.scream")) == 1, "the scream goes on")
+    bench.say(scream(Phase.ENDED))
+    bench.until(lambda: len(said(broker, "state", "zone-2", "sound.scream")) == 2, "the scream is over")
+    (begun, over), (started, ended) = said(broker, "state", "zone-2", "sound.scream"), events(broker)
+    assert (begun["open"], begun["event"], begun["since"]) == (True, started["id"], started["time"])
+    assert (over["open"], over["event"], over["since"]) == (False, ended["id"], started["time"])
+    assert {m.retain for m in broker.published() if "/state/" in m.topic} == {True}
+    broker.drop()
+    bench.until(lambda: len(said(broker, "state", "zone-2", "sound.scream")) == 3, "a new connection is told again")
+
+
+def test_who_falls_has_no_state_since_the_end_is_not_told(broker: ScriptedBroker, start: Start) -> None:
+    bench = start()
+    bench.say(fall(), scream(Phase.STARTED))
+    bench.until(lambda: bool(said(broker, "state", "zone-2", "sound.scream")), "the scream")
+    bench.until(delivered(broker, 2), "both events")
+    assert sum("/state/" in m.topic for m in broker.published()) == 1
+
+
+def test_health_counts_and_totals_come_at_their_times(broker: ScriptedBroker, start: Start) -> None:
+    bench = start()
+    bench.say(READY, Observation(Kind.EPISODE, EventType.SOUND_HORN, Phase.STARTED, zone=60))
+    bench.until(lambda: "ready" in states(broker), "ready")
+    assert not said(broker, "health")
+    bench.relay._second -= 300
+    bench.relay._counts._grain -= 1
+    bench.relay._totals._day -= dt.timedelta(days=1)
+    bench.until(lambda: bool(said(broker, "suppressed")), "the last one of the three")
+    (health,), (count,), (totals,) = (
+        said(broker, "health"),
+        said(broker, "count", "zone-0"),
+        said(broker, "suppressed"),
+    )
+    assert (health["sense"], health["cameras"], health["detector"]) == ("ready", ["live"], "model")
+    assert int(health["time"][14:16]) % 5 == 0
+    assert (count["count"], count["epsilon"]) == ("<k", 0)
+    assert totals["place"] == "<k"
+    assert {m.retain for m in broker.published() if m.topic.endswith("/health")} == {False}
+
+
+def test_a_sense_that_flaps_cannot_tell_more_than_the_bits_allow(
+    broker: ScriptedBroker, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = start()
+    bench.until(lambda: bool(states(broker)), "connected")
+    monkeypatch.setattr(bench.relay._gate, "pay", lambda _: False)
+    bench.say(READY)
+    bench.until(lambda: bench.status().status.state == "ready", "ready on the device")
+    for _ in range(3):
+        bench.relay.turn()
+    assert states(broker) == ["starting"]
 
 
 @contextlib.contextmanager

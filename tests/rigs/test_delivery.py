@@ -12,7 +12,7 @@ import pytest
 from parts import audited, mosquitto, resident_mib, start_vigie, subscriber, wait_for
 
 from agent import pipe
-from agent.contract import Confidence, EventType, Kind, Observation, Phase, SenseState
+from agent.contract import MAX_ZONES, Confidence, EventType, Kind, Observation, Phase, SenseState
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(240)]
 
@@ -20,12 +20,16 @@ EVENTS = 10_000
 
 
 def configuration(folder: Path, port: int) -> Path:
-    """A relay that lets alarms through as fast as they come."""
+    """A relay that lets alarms through as fast as they come, but one in a tenth of a second and zone."""
     until = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=1)
     (folder / "policy.toml").write_text(
         "[[policy.detector]]\n"
         'type = "person.down"\npurpose = "rig"\nlegal_basis = "RIG"\nbody = "the rig"\n'
         f"until = {until}\n"
+        'below_flow = "rig"\n[policy.gate]\nbits_per_minute = 1e6\nburst_bits = 1e6\n'
+    )
+    zones = "".join(
+        f'[[camera.zone]]\nname = "quay-{zone}"\npolygon = [[0, 0], [1, 0], [1, 1]]\n' for zone in range(MAX_ZONES)
     )
     config = folder / "vigie.toml"
     config.write_text(
@@ -48,10 +52,7 @@ status_socket = "{folder}/status.sock"
 [[camera]]
 name = "north"
 source = "sim:empty"
-[[camera.zone]]
-name = "quay"
-polygon = [[0, 0], [1, 0], [1, 1]]
-"""
+{zones}"""
     )
     return config
 
@@ -75,7 +76,7 @@ class Feeder(threading.Thread):
                         Kind.EPISODE,
                         type=EventType.PERSON_DOWN,
                         phase=phase,
-                        zone=0,
+                        zone=number % MAX_ZONES,
                         camera=0,
                         slot=number % 64,
                         confidence=Confidence.HIGH,

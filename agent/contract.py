@@ -785,6 +785,27 @@ class Suppressed(_Closed):
     REASONS: ClassVar = ("rate", "malformed", "place", "order", "full", "policy", "k", "bits")
 
 
+class AuditHead(_Closed):
+    """Retained on `audit/head`: the root of the audit log, signed by the device. Whoever keeps it can prove a change."""
+
+    log: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    """Random id of the log; another one begins when the old one could not be read, or its key was replaced."""
+    source: Annotated[str, StringConstraints(pattern=f"^/vigie/{_NAME}/{_NAME}$")]
+    """`/vigie/<site>/<device>`."""
+    size: Annotated[int, Field(ge=1, lt=2**53)]
+    """Entries of the log; they are numbered from 1."""
+    root: Sha256
+    """Merkle tree hash of these entries (RFC 6962)."""
+    kept_from: Annotated[int, Field(ge=1, lt=2**53)]
+    """Every entry from this one on is kept; of older ones the hashes are."""
+    time: Timestamp
+    """When it was signed."""
+    key: Sha256
+    """SHA-256 of the 32 bytes of the public key."""
+    signature: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
+    """Ed25519 over `vigie-audit-head-1`, a line feed, and the other fields as canonical JSON (RFC 8785)."""
+
+
 def topic(site: str, device: str, *levels: str) -> str:
     """An MQTT topic below the device's own root, such as `vigie/v1/old-port/cam-07/status`."""
     return "/".join(("vigie/v1", site, device, *levels))

@@ -34,6 +34,7 @@ from agent.contract import (
     NO_ZONE,
     OBSERVATION_SIZE,
     USES,
+    AuditHead,
     Birth,
     Count,
     Event,
@@ -85,7 +86,7 @@ def documents() -> dict[str, str]:
 def schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schema of each message, by its name."""
     adapters: dict[str, TypeAdapter[Any]] = {"control": CONTROL}
-    models: tuple[type[BaseModel], ...] = (Event, Status, Birth, State, Count, Health, Suppressed)
+    models: tuple[type[BaseModel], ...] = (Event, Status, Birth, State, Count, Health, Suppressed, AuditHead)
     adapters.update({model.__name__.lower(): TypeAdapter(model) for model in models})
     return {name: _schema(adapter) for name, adapter in adapters.items()}
 
@@ -121,6 +122,7 @@ def asyncapi() -> dict[str, Any]:
             "count": _channel("count", topic("{site}", "{device}", "count", "{zone}"), _DEVICE | zone),
             "health": _channel("health", topic("{site}", "{device}", "health"), _DEVICE),
             "suppressed": _channel("suppressed", topic("{site}", "{device}", "suppressed"), _DEVICE),
+            "audithead": _channel("audithead", topic("{site}", "{device}", "audit", "head"), _DEVICE),
         },
         "operations": {
             "sendEvent": _send("event", "Tell what happens.", retain=False),
@@ -130,6 +132,7 @@ def asyncapi() -> dict[str, Any]:
             "sendCount": _send("count", "Tell how many people are there, with noise.", retain=False),
             "sendHealth": _send("health", "Tell how the device is, in classes.", retain=False),
             "sendSuppressed": _send("suppressed", "Tell how much was held back in a day.", retain=False),
+            "sendAuditHead": _send("audithead", "Commit to the audit log, at fixed intervals.", retain=True),
         },
         "components": {
             "messages": {
@@ -140,6 +143,7 @@ def asyncapi() -> dict[str, Any]:
                 "count": _message("count", "People in a zone", "application/json"),
                 "health": _message("health", "Health of the device", "application/json"),
                 "suppressed": _message("suppressed", "What was held back", "application/json"),
+                "audithead": _message("audithead", "Signed head of the audit log", "application/json"),
             }
         },
     }

@@ -128,6 +128,19 @@ class JournalSettings(_Table):
     audit_max_mib: float = Field(256, ge=1, le=65536, description="Largest audit log, MiB; the oldest entries go.")
 
 
+class AuditSettings(_Table):
+    """The audit log's signatures."""
+
+    key_file: Path | None = Field(
+        None,
+        description="PEM file of the Ed25519 key that signs the audit log, such as a systemd credential; unset: "
+        "`audit.key` in the journal's folder, made at the first start.",
+    )
+    head_every_s: float = Field(
+        3600, ge=10, le=86_400, description="Time between two heads of the audit log on topic `audit/head`, seconds."
+    )
+
+
 class PipeSettings(_Table):
     """The pipe between sense and relay."""
 
@@ -325,6 +338,7 @@ class Settings(BaseSettings):
     device: DeviceSettings = DeviceSettings()
     mqtt: MqttSettings = MqttSettings()
     journal: JournalSettings = JournalSettings()
+    audit: AuditSettings = AuditSettings()
     pipe: PipeSettings = PipeSettings()
     inference: InferenceSettings = InferenceSettings()
     microphone: MicrophoneSettings = MicrophoneSettings()

@@ -1,45 +1,47 @@
 """The journal: audit log and outbox in one SQLite database, so that what is released and what is recorded are one.
 
-An event gets its id, its audit entry and its outbox row in a single transaction (WAL, `synchronous=FULL`): after a
-power cut either all three are there or none. The outbox row goes when the broker has acknowledged it (PUBACK), in one
-transaction with the audit entry that says so. So the ids delivered are the ids released, less those evicted, which are
-counted and recorded too.
+An event gets its id, its audit entry and its outbox row in a single transaction (WAL, `synchronous=FULL`), which ends
+with a signed head of the audit log (`agent.relay.audit_log`): after a power cut either all are there or none. The
+outbox row goes when the broker has acknowledged it (PUBACK), in one transaction with the audit entry that says so. So
+the ids delivered are the ids released, less those evicted, which are counted and recorded too.
 
 The outbox is bounded in bytes and age; the oldest goes first and alarms go last. A database that cannot be read is set
-aside, never deleted, and whatever its outbox still gives is carried over.
+aside, never deleted, and whatever its outbox still gives is carried over; so is one whose audit log is not what the
+device's key signed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import fcntl
+import json
 import logging
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
-from agent.contract import ALARMS, Event, EventData, EventType, topic
+from agent.contract import ALARMS, AuditHead, Event, EventData, EventType, topic
+from agent.relay.audit import ActKind, MessageKind, canonical
+from agent.relay.audit_log import AuditLog
 from agent.relay.gate import Release
+from agent.relay.keys import KeyFileError, make_key, read_private_key
 
 log = logging.getLogger(__name__)
 
-AuditKind = Literal["opened", "closed", "released", "first_attempt", "acknowledged", "evicted", "salvaged"]
+#: Name of the database in the journal's folder, and of the key there that signs the audit log.
+DATABASE = "journal.sqlite"
+KEY = "audit.key"
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS audit (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    at TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    event_id TEXT,
-    body TEXT
-);
+_OUTBOX = """
 CREATE TABLE IF NOT EXISTS outbox (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id TEXT NOT NULL UNIQUE,
@@ -52,11 +54,8 @@ CREATE INDEX IF NOT EXISTS outbox_eviction ON outbox (alarm, seq);
 """
 #: A stamp before this was made by a clock that had never been set; the age of such an event is not known.
 _FIRST_TRUSTED = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc).timestamp()
-#: Share of the audit log that goes when it is full, so that pruning is rare, and entries that go in one statement.
-_PRUNE = 0.1
-_PRUNE_ENTRIES = 1000
-#: What an audit entry costs beside its body, bytes; measured on a full log, rounded up.
-_ENTRY_BYTES = 80
+#: A message that says what an earlier one said is recorded by that one's number, if it is longer than this, bytes.
+_WORTH_A_REFERENCE = 200
 
 
 class JournalError(RuntimeError):
@@ -100,6 +99,7 @@ class Journal:
         outbox_max_bytes: int,
         outbox_max_age_s: float,
         audit_max_bytes: int,
+        key_file: Path | None = None,
         wall: Callable[[], dt.datetime] = _now,
     ) -> None:
         """Open or create the journal, and set aside one that cannot be read.
@@ -111,10 +111,11 @@ class Journal:
             outbox_max_bytes: Payload kept for delivery.
             outbox_max_age_s: Age at which an undelivered event is evicted.
             audit_max_bytes: Size of the audit log, about.
+            key_file: Key that signs the audit log; None for one in the folder, which is made if it is not there.
             wall: Aware wall time.
 
         Raises:
-            JournalError: the folder cannot be written, or another relay uses it.
+            JournalError: the folder cannot be written, another relay uses it, or the key cannot be used.
         """
         self.boot = secrets.token_hex(4)
         """Random id of this start: the first half of every event id."""
@@ -129,98 +130,105 @@ class Journal:
         self._outbox_max_age_s = outbox_max_age_s
         self._audit_max_bytes = audit_max_bytes
         self._wall = wall
-        self._path = folder / "journal.sqlite"
+        self._said: dict[str, tuple[int, str]] = {}
+        self._path = folder / DATABASE
+        self._outbox_bytes = 0
+        self.depth = 0
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = _locked(folder / "journal.lock")
         except OSError as error:
             raise JournalError(f"{folder}: cannot be written: {error.strerror}") from error
         try:
-            self._database = self._open()
-        except sqlite3.OperationalError as error:  # the database may be sound: locked, read-only, a full disk
-            os.close(self._lock)
-            raise _unwritten(folder, error) from error
-        except sqlite3.DatabaseError as error:
-            self._database = self._replace(error)
-        self._outbox_bytes: int
-        self.depth: int
-        self._outbox_bytes, self.depth = self._database.execute(
-            "SELECT COALESCE(SUM(LENGTH(payload)), 0), COUNT(*) FROM outbox"
-        ).fetchone()
-        self._audit_bytes: int = self._database.execute(
-            "SELECT COALESCE(SUM(LENGTH(body)), 0) + ? * COUNT(*) FROM audit", (_ENTRY_BYTES,)
-        ).fetchone()[0]
-        try:
-            with self._transaction():
-                self._record("opened", [(None, self.boot)])
-        except sqlite3.Error as error:
-            self._database.close()
-            os.close(self._lock)
-            raise _unwritten(folder, error) from error
-        except JournalFullError:
-            self._database.close()
+            self._key = _key(folder, key_file)
+            self._start()
+        except BaseException:
             os.close(self._lock)
             raise
 
-    def _open(self) -> sqlite3.Connection:
+    def _start(self) -> None:
+        """Open the database, or begin a new one, and record the start."""
+        try:
+            self._open()
+        except sqlite3.OperationalError as error:  # the database may be sound: locked, read-only, a full disk
+            raise _unwritten(self._path.parent, error) from error
+        except sqlite3.DatabaseError as error:
+            self._replace(error)
+        try:
+            self._outbox_bytes, self.depth = self._database.execute(
+                "SELECT COALESCE(SUM(LENGTH(payload)), 0), COUNT(*) FROM outbox"
+            ).fetchone()
+            with self._transaction():
+                self._audit.append("opened", [(None, self.boot)])
+        except BaseException as error:
+            self._database.close()
+            if isinstance(error, sqlite3.Error):
+                raise _unwritten(self._path.parent, error) from error
+            raise
+
+    def _open(self) -> None:
         database = sqlite3.connect(self._path, isolation_level=None)
         try:
             self._path.chmod(0o600)
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             _check(database)
-            database.executescript(_SCHEMA)
+            database.executescript(_OUTBOX)
+            source = f"/vigie/{self._site}/{self._device}"
+            self._audit = AuditLog(database, self._key, source, self._audit_max_bytes, self._wall)
         except BaseException:
             database.close()
             raise
-        return database
+        self._database = database
 
-    def _replace(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
-        """Set the damaged database aside and carry over what its outbox still gives."""
+    def _replace(self, error: sqlite3.DatabaseError) -> None:
+        """Set a database aside that cannot be read or trusted, and carry over what its outbox still gives."""
         stamp = self._wall().strftime("%Y%m%dT%H%M%SZ")
         aside = self._path.with_name(f"journal-damaged-{stamp}-{self.boot}.sqlite")
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{self._path}{suffix}").rename(f"{aside}{suffix}")
-        database = self._open()
-        rows = list(_readable_outbox(aside))
-        database.execute("BEGIN IMMEDIATE")
-        database.executemany("INSERT INTO outbox (event_id, topic, payload, alarm, at) VALUES (?,?,?,?,?)", rows)
-        database.executemany(
-            "INSERT INTO audit (at, kind, event_id) VALUES (?, 'salvaged', ?)",
-            [(self._stamp(), row[0]) for row in rows],
-        )
-        database.execute("COMMIT")
+        _move(self._path, aside)
+        try:
+            self._begin_anew(aside, error)
+        except BaseException as failed:  # such as a full disk: the next start shall find it where it was
+            _move(aside, self._path)
+            if isinstance(failed, sqlite3.Error):
+                raise _unwritten(self._path.parent, failed) from failed
+            raise
         self.damaged = True
-        self.salvaged = len(rows)
         log.error(
             "event=journal_damaged reason=%r kept_as=%s salvaged_events=%d", str(error), aside.name, self.salvaged
         )
-        return database
+
+    def _begin_anew(self, aside: Path, error: sqlite3.DatabaseError) -> None:
+        self._open()
+        rows = list(_readable_outbox(aside))
+        told = canonical({"kept_as": aside.name, "reason": str(error)}).decode()
+        try:
+            with self._transaction():
+                self._database.executemany(
+                    "INSERT INTO outbox (event_id, topic, payload, alarm, at) VALUES (?,?,?,?,?)", rows
+                )
+                self._audit.append("replaced", [(None, told)])
+                self._audit.append("salvaged", [(event_id, payload.decode()) for event_id, _, payload, _, _ in rows])
+        except BaseException:
+            self._database.close()
+            raise
+        self.salvaged = len(rows)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        kept = (self._number, self._outbox_bytes, self._audit_bytes, self.depth, self.evicted)
+        kept = (self._number, self._outbox_bytes, self.depth, self.evicted, self._audit.state)
         try:
             self._database.execute("BEGIN IMMEDIATE")
             yield
+            self._audit.seal()
             self._database.execute("COMMIT")
         except BaseException as error:
             with contextlib.suppress(sqlite3.Error):
                 self._database.execute("ROLLBACK")
-            self._number, self._outbox_bytes, self._audit_bytes, self.depth, self.evicted = kept
+            self._number, self._outbox_bytes, self.depth, self.evicted, self._audit.state = kept
             if isinstance(error, sqlite3.OperationalError):
                 raise _unwritten(self._path, error) from error
             raise
-
-    def _stamp(self) -> str:
-        return self._wall().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-    def _record(self, kind: AuditKind, entries: Iterable[tuple[str | None, str | None]]) -> None:
-        stamp = self._stamp()
-        rows = [(stamp, kind, event_id, body) for event_id, body in entries]
-        self._database.executemany("INSERT INTO audit (at, kind, event_id, body) VALUES (?, ?, ?, ?)", rows)
-        self._audit_bytes += sum(_ENTRY_BYTES + len(row[3] or "") for row in rows)
 
     def release(self, releases: Sequence[Release]) -> list[Event]:
         """Make these releases events: id, audit entry and outbox row, all of them or none.
@@ -228,7 +236,7 @@ class Journal:
         Raises:
             JournalFullError: the disk is full; nothing was released.
         """
-        events = []
+        events, released = [], []
         with self._transaction():
             for item in releases:
                 self._number += 1
@@ -246,10 +254,11 @@ class Journal:
                 )
                 self._outbox_bytes += len(payload)
                 self.depth += 1
-                self._record("released", [(event.id, payload.decode())])
+                released.append((event.id, payload.decode()))
                 events.append(event)
+            self._audit.append("released", released)
             self._make_room()
-            self._prune_audit()
+            self._audit.prune()
         return events
 
     def _event(self, event_id: str, label: str, time: str, data: EventData) -> Event:
@@ -283,24 +292,59 @@ class Journal:
 
     def _evict(self, victims: Sequence[tuple[int, str, int]]) -> None:
         self._database.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq, _, _ in victims])
-        self._record("evicted", [(event_id, None) for _, event_id, _ in victims])
+        self._audit.append("evicted", [(event_id, None) for _, event_id, _ in victims])
         self._outbox_bytes -= sum(size for _, _, size in victims)
         self.depth -= len(victims)
         self.evicted += len(victims)
 
-    def _prune_audit(self) -> None:
-        """Drop the oldest tenth of a full audit log, but nothing about events that are still in the outbox."""
-        if self._audit_bytes <= self._audit_max_bytes:
-            return
-        while self._audit_bytes > (1 - _PRUNE) * self._audit_max_bytes:
-            gone = self._database.execute(
-                "DELETE FROM audit WHERE seq IN (SELECT seq FROM audit WHERE event_id IS NULL"
-                " OR event_id NOT IN (SELECT event_id FROM outbox) ORDER BY seq LIMIT ?) RETURNING LENGTH(body)",
-                (_PRUNE_ENTRIES,),
-            ).fetchall()
-            if not gone:
-                return
-            self._audit_bytes -= sum(_ENTRY_BYTES + (size or 0) for (size,) in gone)
+    def record(self, kind: MessageKind | ActKind, body: str, at: dt.datetime | None = None) -> None:
+        """Record a message that is about to leave and is no event, or an act that an officer wants to know of.
+
+        Args:
+            kind: What it is.
+            body: A message word for word, or canonical JSON that tells of an act.
+            at: When it happened; None for now.
+
+        Raises:
+            JournalFullError: the disk is full; nothing was recorded.
+        """
+        with self._transaction():
+            said = self._said.get(kind)
+            if said is not None and said[1] == body and said[0] >= self._audit.state.kept_from:
+                self._audit.append(kind, [(None, canonical({"again": said[0]}).decode())], at)
+            else:
+                self._audit.append(kind, [(None, body)], at)
+                said = (self._audit.state.tree.end, body)
+            self._audit.prune()
+        if len(body) > _WORTH_A_REFERENCE:
+            self._said[kind] = said
+
+    def note_in_force(self, kind: Literal["configuration", "policy"], digest: str) -> None:
+        """Record which configuration or policy is in force from now on, if it is another one than before.
+
+        Args:
+            kind: Which of the two.
+            digest: Its SHA-256.
+
+        Raises:
+            JournalFullError: the disk is full; nothing was recorded.
+        """
+        before = self._audit.last(kind)
+        old = json.loads(before)["new"] if before else None
+        if digest != old:
+            self.record(kind, canonical({"new": digest, "old": old}).decode())
+
+    def publish_head(self) -> AuditHead:
+        """A signed head of the audit log, to be published.
+
+        It is no entry itself: the log would never be at rest, since each head would make the next one differ. It says
+        nothing but how many entries there are and what their hash is.
+
+        Raises:
+            JournalFullError: the disk is full; there is no head.
+        """
+        with self._transaction():
+            return self._audit.publish()
 
     def waiting(self, after: int, limit: int) -> list[Row]:
         """Rows of the outbox in their order.
@@ -317,20 +361,22 @@ class Journal:
     def attempted(self, rows: Sequence[Row]) -> None:
         """Record that these events are handed to the broker's connection for the first time in this boot."""
         with self._transaction():
-            self._record("first_attempt", [(row.event_id, None) for row in rows])
+            self._audit.append("first_attempt", [(row.event_id, None) for row in rows])
 
     def acknowledged(self, seqs: Sequence[int]) -> None:
         """The broker has these: their rows go, and the audit log says so."""
         with self._transaction():
+            gone = []
             for seq in seqs:
                 row = self._database.execute(
                     "DELETE FROM outbox WHERE seq = ? RETURNING event_id, LENGTH(payload)", (seq,)
                 ).fetchone()
                 if row is None:  # evicted meanwhile
                     continue
-                self._record("acknowledged", [(row[0], None)])
+                gone.append((row[0], None))
                 self._outbox_bytes -= row[1]
                 self.depth -= 1
+            self._audit.append("acknowledged", gone)
 
     @property
     def outbox_bytes(self) -> int:
@@ -340,9 +386,27 @@ class Journal:
     def close(self) -> None:
         """Close the database; safe to call on a full disk."""
         with contextlib.suppress(JournalFullError, sqlite3.Error), self._transaction():
-            self._record("closed", [(None, self.boot)])
+            self._audit.append("closed", [(None, self.boot)])
         self._database.close()
         os.close(self._lock)
+
+
+def _key(folder: Path, file: Path | None) -> Ed25519PrivateKey:
+    """The key in a file, or in the folder, where it is made if it is not there.
+
+    Raises:
+        JournalError: it cannot be used, or not be made.
+    """
+    try:
+        if file is None:
+            make_key(folder / KEY)
+        return read_private_key(file or folder / KEY)
+    except KeyFileError as error:
+        raise JournalError(str(error)) from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise JournalFullError(f"{folder}: the disk is full; free some space") from error
+        raise JournalError(f"{folder / KEY}: cannot be written: {error.strerror}") from error
 
 
 def _locked(path: Path) -> int:
@@ -358,6 +422,15 @@ def _locked(path: Path) -> int:
         os.close(descriptor)
         raise JournalError(f"{path.parent}: another relay uses this journal; two agents cannot share one") from None
     return descriptor
+
+
+def _move(database: Path, to: Path) -> None:
+    """Rename a database that is closed, with what SQLite keeps beside it; nothing of another one stays there."""
+    for suffix in ("", "-wal", "-shm"):
+        try:
+            Path(f"{database}{suffix}").replace(f"{to}{suffix}")
+        except FileNotFoundError:  # noqa: PERF203 - three at most
+            Path(f"{to}{suffix}").unlink(missing_ok=True)
 
 
 def _check(database: sqlite3.Connection) -> None:

@@ -1,0 +1,97 @@
+"""The device's Ed25519 key that signs the audit log: a PEM file that its owner alone can read (RFC 8410)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+
+class KeyFileError(ValueError):
+    """A key file that cannot be used; the text says which, why and what to do."""
+
+
+def make_key(path: Path) -> None:
+    """Write a new private key, whole or not at all, unless there is a file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if path.exists():
+        return
+    pem = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_private_key(path: Path) -> Ed25519PrivateKey:
+    """The private key in a file.
+
+    Raises:
+        KeyFileError: there is none, it is of another kind, or others can read it.
+    """
+    try:
+        pem = path.read_bytes()
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise KeyFileError(f"{path}: the audit log's key cannot be read: {error.strerror}") from error
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise KeyFileError(f"{path}: others can read the audit log's key: chmod 600 {path}")
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError) as error:
+        raise KeyFileError(
+            f"{path}: is no unencrypted private key in PEM: openssl genpkey -algorithm ed25519"
+        ) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyFileError(f"{path}: is no Ed25519 key: openssl genpkey -algorithm ed25519")
+    return key
+
+
+def read_public_key(path: Path) -> Ed25519PublicKey:
+    """The public key in a file.
+
+    Raises:
+        KeyFileError: there is none, or it is of another kind.
+    """
+    try:
+        key = serialization.load_pem_public_key(path.read_bytes())
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise KeyFileError(f"{path}: is no public key in PEM, as vigie audit key prints it") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise KeyFileError(f"{path}: is no Ed25519 key")
+    return key
+
+
+def public_pem(key: Ed25519PublicKey) -> str:
+    """The public key as a PEM file has it."""
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return pem.decode()
+
+
+def fingerprint(key: Ed25519PublicKey) -> str:
+    """SHA-256 of the 32 bytes of a public key, in hexadecimal."""
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()

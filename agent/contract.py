@@ -786,7 +786,7 @@ class Suppressed(_Closed):
 
 
 class AuditHead(_Closed):
-    """Retained on `audit/head`: the root of the audit log, signed by the device. Whoever keeps it can prove a change."""
+    """Retained on `audit/head`: the signed root of the audit log. Whoever keeps it can prove a later change."""
 
     log: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
     """Random id of the log; another one begins when the old one could not be read, or its key was replaced."""

@@ -28,7 +28,9 @@ from agent.relay.merkle import Range, leaf_hash
 #: The life of an event, written by the journal alone. `salvaged` events come from a database that could not be read.
 EventKind = Literal["released", "first_attempt", "acknowledged", "evicted", "salvaged"]
 #: A message that is no event, as it is handed to the connection; `will` is what the broker may say in our place.
-MessageKind = Literal["birth", "status", "will", "health", "count", "state", "notice", "totals", "reported", "result"]
+MessageKind = Literal[
+    "birth", "status", "will", "health", "count", "state", "suppressed", "notice", "reported", "result"
+]
 #: What was done to the device, or by it, that an officer wants to know.
 ActKind = Literal["configuration", "policy", "command", "pause", "resume", "aiming"]
 #: The journal's own: a start, an orderly stop, another log before this one, older entries that were not chained.
@@ -66,6 +68,16 @@ class Entry:
     event: str | None
     body: str | None
     previous: bytes
+
+    @property
+    def first(self) -> int:
+        """Its number, as the first of a stretch of one."""
+        return self.seq
+
+    @property
+    def last(self) -> int:
+        """Its number, as the last of a stretch of one."""
+        return self.seq
 
     def line(self) -> bytes:
         """The entry as canonical JSON, without line feed."""

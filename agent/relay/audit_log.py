@@ -45,7 +45,8 @@ CREATE TABLE IF NOT EXISTS published (size INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS tree (id INTEGER PRIMARY KEY CHECK (id = 1), nodes BLOB NOT NULL, head TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS audit_changes ON audit (kind, seq) WHERE kind IN ('configuration', 'policy');
 """
-_COLUMNS = "seq, at, kind, event_id, body, previous"
+#: The columns of an entry, in the order of `Entry`.
+COLUMNS = "seq, at, kind, event_id, body, previous"
 #: The last entry of each kind that says what was in force; pruning spares it, for the next change to name it.
 _IN_FORCE = "SELECT MAX(seq) FROM audit WHERE kind IN ('configuration', 'policy') GROUP BY kind"
 #: Share of the log that goes when it is full: some thousands of entries, so that no release waits long for it.
@@ -131,7 +132,7 @@ class AuditLog:
         if fault is not None:
             raise sqlite3.DatabaseError(f"the head of the audit log {fault}")
         tree = Range(0, head.size, split_nodes(stored[0]))
-        last = self._database.execute(f"SELECT {_COLUMNS} FROM audit ORDER BY seq DESC LIMIT 1").fetchone()  # noqa: S608
+        last = self._database.execute(f"SELECT {COLUMNS} FROM audit ORDER BY seq DESC LIMIT 1").fetchone()  # noqa: S608
         if len(tree.nodes) != len(list(spans(0, head.size))) or tree.root().hex() != head.root:
             raise sqlite3.DatabaseError("the stored Merkle tree is not the one that the head of the audit log signs")
         if last is None or last[0] != head.size:
@@ -194,7 +195,7 @@ class AuditLog:
             last = Entry(*row).leaf()
             tree = tree.append(last)
             size += _ENTRY_BYTES + len(body or "")
-        self._database.executemany(f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
+        self._database.executemany(f"INSERT INTO audit ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
         self.state = replace(self.state, tree=tree, last=last, kept_bytes=size)
 
     def last(self, kind: AuditKind) -> str | None:
@@ -232,7 +233,7 @@ class AuditLog:
         while (excess := self._excess()) > 0:
             gone = []
             for row in self._database.execute(
-                f"SELECT {_COLUMNS} FROM audit WHERE seq < ? AND seq NOT IN ({_IN_FORCE}) AND"  # noqa: S608
+                f"SELECT {COLUMNS} FROM audit WHERE seq < ? AND seq NOT IN ({_IN_FORCE}) AND"  # noqa: S608
                 " (event_id IS NULL OR event_id NOT IN (SELECT event_id FROM outbox)) ORDER BY seq LIMIT ?",
                 (self.state.tree.end, _PRUNE_ENTRIES),
             ):

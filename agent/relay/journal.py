@@ -308,16 +308,25 @@ class Journal:
         Raises:
             JournalFullError: the disk is full; nothing was recorded.
         """
+        self.record_all([(kind, body, at)])
+
+    def record_all(self, items: Sequence[tuple[MessageKind | ActKind, str, dt.datetime | None]]) -> None:
+        """Record several in one transaction: kind, body and time of each, as for `record`.
+
+        Raises:
+            JournalFullError: the disk is full; nothing was recorded.
+        """
+        said = dict(self._said)
         with self._transaction():
-            said = self._said.get(kind)
-            if said is not None and said[1] == body and said[0] >= self._audit.state.kept_from:
-                self._audit.append(kind, [(None, canonical({"again": said[0]}).decode())], at)
-            else:
+            for kind, body, at in items:
+                seq, before = said.get(kind, (0, ""))
+                if body == before and seq >= self._audit.state.kept_from:
+                    body = canonical({"again": seq}).decode()  # noqa: PLW2901 - it stands for the same
+                elif len(body) > _WORTH_A_REFERENCE:
+                    said[kind] = (self._audit.state.tree.end + 1, body)
                 self._audit.append(kind, [(None, body)], at)
-                said = (self._audit.state.tree.end, body)
             self._audit.prune()
-        if len(body) > _WORTH_A_REFERENCE:
-            self._said[kind] = said
+        self._said = said
 
     def note_in_force(self, kind: Literal["configuration", "policy"], digest: str) -> None:
         """Record which configuration or policy is in force from now on, if it is another one than before.

@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 5.0
 _POLL_S = 0.5
-#: Places of the window that events leave free, for birth and status; else the last word could wait behind a backlog.
-_RESERVED = 2
+#: Places of the window that events leave free, for birth, status and the audit log's head; else the last word could
+#: wait behind a backlog.
+_RESERVED = 3
 _MOST_UNDER_WAY = 65_535
 _NO_ANSWER = "the broker gave no answer to the greeting; its TLS, ACL or MQTT version may not fit"
 #: A connection that lasts this long was a good one: the next pause is short again.
@@ -132,7 +133,8 @@ class Link:
         self.window = settings.inflight
         """Events that may be under way at once; the broker of this connection may allow fewer than the settings."""
         self._status_topic = topic(site, device, "status")
-        self._will = Status(state="offline", boot=boot).model_dump_json().encode()
+        self.will = Status(state="offline", boot=boot).model_dump_json().encode()
+        """What the broker says on `status` when the connection ends without a goodbye."""
         self._queue: queue.SimpleQueue[Happening] = queue.SimpleQueue()
         self.wake, self._waker = socket.socketpair()
         """Becomes readable when there are happenings."""
@@ -201,7 +203,7 @@ class Link:
         protocol = self._protocol
         try:
             client = new_client(self._settings, self._client_id, protocol)
-            client.will_set(self._status_topic, self._will, qos=1, retain=True)
+            client.will_set(self._status_topic, self.will, qos=1, retain=True)
             client.max_inflight_messages_set(self._settings.inflight + _RESERVED)
             client.on_connect = self._on_connect
             client.on_disconnect = self._on_disconnect

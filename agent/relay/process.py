@@ -1,7 +1,8 @@
 """The relaying process: one loop over the pipe, the gate's grains, the broker's answers and the status socket.
 
 Only this loop's thread touches the journal. What the gate releases in one turn is committed in one transaction before
-any of it is handed to the broker.
+any of it is handed to the broker. Every other message is in the audit log before it leaves, with one exception: while
+the disk is full a status goes out all the same, and is recorded with its time as soon as there is room.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import socket
 import time
 from collections import deque
+from dataclasses import dataclass
 from types import FrameType
 
 from pydantic import BaseModel
@@ -38,6 +40,7 @@ from agent.contract import (
 )
 from agent.notify import notify
 from agent.policy import Policy
+from agent.relay.audit import MessageKind, canonical, head_line
 from agent.relay.budget import Budget
 from agent.relay.counts import Counts, exact
 from agent.relay.gate import Gate, Release
@@ -66,6 +69,33 @@ _EXPIRE_EVERY_S = 60.0
 _FLOOD_MEMORY_S = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """What leaves and is no event.
+
+    Attributes:
+        kind: What it is: the first level of its topic.
+        document: What it says.
+        levels: Further levels of the topic.
+        retain: Whether the broker keeps it.
+    """
+
+    kind: MessageKind
+    document: BaseModel
+    levels: tuple[str, ...] = ()
+    retain: bool = False
+
+    def payload(self) -> str:
+        """What the broker gets."""
+        return self.document.model_dump_json(exclude_none=True)
+
+    def recorded(self) -> str:
+        """What the audit log gets: the payload, and where the topic says more than the kind, the topic."""
+        if not self.levels:
+            return self.payload()
+        return canonical({"payload": self.payload(), "topic": "/".join((self.kind, *self.levels))}).decode()
+
+
 class Relay:
     """The relaying loop."""
 
@@ -82,9 +112,13 @@ class Relay:
             connection: Inherited end of the pipe; None to listen for sense.
 
         Raises:
+            JournalFullError: the disk is full, so that nobody would know what runs from now on.
             PipeError: the pipe's socket cannot be made.
             OSError: the status socket cannot be made.
         """
+        journal.note_in_force("configuration", settings.digest())
+        journal.note_in_force("policy", policy.digest())
+        journal.record("will", link.will.decode())
         self._settings = settings
         self._policy = policy
         self._journal = journal
@@ -125,6 +159,8 @@ class Relay:
         self._attempted = 0
         self._answered: list[int] = []
         self._told: Status | None = None
+        self._unrecorded: deque[tuple[MessageKind, str, dt.datetime]] = deque(maxlen=HELD_BACK)
+        self._head, self._head_at = b"", 0.0
 
         self._selector.register(link.wake, selectors.EVENT_READ, self._on_broker)
         self._local = LocalServer(settings.pipe.status_socket)
@@ -179,20 +215,37 @@ class Relay:
         connected = self._protocol is not None
         if connected and status != self._told and self._gate.pay(self._gate.capacity.status):
             self._tell_status(status)
-        for zone, count in self._counts.due(heard=connected):
-            self._publish(count, "count", zone)
+        self._say(*(_Message("count", count, (zone,)) for zone, count in self._counts.due(heard=connected)))
         if before // HEALTH_EVERY_S != self._second // HEALTH_EVERY_S:
             silent = time.monotonic() - self._heard_at > SENSE_SILENCE_S
             said = None if silent else self._health
-            self._publish(health_of(said, len(self._settings.cameras), self._second), "health")
+            self._say(_Message("health", health_of(said, len(self._settings.cameras), self._second)))
         self._suppressed = self._totals.due(_utc().date(), self._gate.counters) or self._suppressed
-        if self._suppressed is not None and self._publish(self._suppressed, "suppressed"):
+        if self._suppressed is not None and self._say(_Message("suppressed", self._suppressed)):
             self._suppressed = None
+        if not self._disk_full:
+            self._record_said()
+            self._tell_head()
 
-    def _publish(self, document: BaseModel, *levels: str, retain: bool = False) -> bool:
-        """Send what is no event: it is not kept for later, since the next one says it better."""
-        payload = document.model_dump_json(exclude_none=True).encode()
-        return self._link.publish(self._topic(*levels), payload, retain=retain) is not None
+    def _say(self, *messages: _Message) -> bool:
+        """Record what is no event, and hand it to the connection; whether there is one.
+
+        It is not kept for later, since the next one says it better.
+        """
+        if self._protocol is None:
+            return False
+        self._unrecorded.extend((message.kind, message.recorded(), _utc()) for message in messages)
+        self._record_said()
+        handed = [
+            self._link.publish(self._topic(m.kind, *m.levels), m.payload().encode(), retain=m.retain) for m in messages
+        ]
+        return None not in handed
+
+    def _record_said(self) -> None:
+        if self._unrecorded:
+            with contextlib.suppress(JournalFullError):
+                self._journal.record_all(list(self._unrecorded))
+                self._unrecorded.clear()
 
     def _expire(self) -> None:
         now = time.monotonic()
@@ -280,10 +333,8 @@ class Relay:
         self._disk_full = False
         self._released += len(events)
         self._held.clear()
-        for event in events:
-            changed = self._states.follow(event)
-            if changed is not None:
-                self._publish(self._states[changed], "state", *changed, retain=True)
+        changed = [key for event in events if (key := self._states.follow(event)) is not None]
+        self._say(*(_Message("state", self._states[key], key, retain=True) for key in dict.fromkeys(changed)))
 
     def _drop_held(self) -> None:
         while len(self._held) > HELD_BACK:
@@ -317,10 +368,13 @@ class Relay:
         self._under_way.clear()
         self._last_sent = 0
         self._told = None
-        self._link.publish(self._topic("birth"), self._birth().model_dump_json().encode(), retain=True)
-        self._tell_status(self._status())
-        for key in self._states:
-            self._publish(self._states[key], "state", *key, retain=True)
+        status = self._status()
+        states = [_Message("state", self._states[key], key, retain=True) for key in self._states]
+        first = (_Message("birth", self._birth(), retain=True), _Message("status", status, retain=True))
+        if self._say(*first, *states):
+            self._told = status
+        if self._head:
+            self._link.publish(self._topic("audit", "head"), self._head, retain=True)
 
     def _settle_answers(self) -> None:
         if not self._answered:
@@ -390,10 +444,19 @@ class Relay:
         return now - self._rate_dropped_at < _FLOOD_MEMORY_S
 
     def _tell_status(self, status: Status) -> None:
-        if self._protocol is None or status == self._told:  # a new connection begins with birth
-            return
-        if self._link.publish(self._topic("status"), status.model_dump_json().encode(), retain=True):
+        # A new connection begins with birth, and tells it then.
+        if status != self._told and self._say(_Message("status", status, retain=True)):
             self._told = status
+
+    def _tell_head(self) -> None:
+        """Publish the head of the audit log at fixed times since the start, or when there is a connection again."""
+        now, every = time.monotonic(), self._settings.audit.head_every_s
+        if self._protocol is None or now < self._head_at:
+            return
+        with contextlib.suppress(JournalFullError):
+            self._head = head_line(self._journal.publish_head())
+            self._head_at = now + every - (now - self._started) % every
+            self._link.publish(self._topic("audit", "head"), self._head, retain=True)
 
     def _birth(self) -> Birth:
         detectors = tuple(
@@ -450,6 +513,8 @@ class Relay:
                 if key.data == self._on_broker:
                     key.data()
             self._settle_answers()
+        self._head_at = 0.0
+        self._tell_head()
         self._tell_status(Status(state="offline", boot=self._journal.boot))
 
     def _close(self) -> None:
@@ -459,6 +524,7 @@ class Relay:
             if end is not None:
                 end.close()
         self._selector.close()
+        self._record_said()
         self._journal.close()
         log.info(
             "event=stopped released=%d acknowledged=%d waiting=%d",
@@ -504,6 +570,7 @@ def relay_main(settings: Settings, policy: Policy, connection: socket.socket | N
         outbox_max_bytes=int(settings.journal.outbox_max_mib * 2**20),
         outbox_max_age_s=settings.journal.outbox_max_age_h * 3600,
         audit_max_bytes=int(settings.journal.audit_max_mib * 2**20),
+        key_file=settings.audit.key_file,
     )
     try:
         link = Link(settings.mqtt, settings.device.site, settings.device.name, journal.boot)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -217,17 +217,28 @@ def _check_end(walk: _Walk, head: AuditHead, problems: _Problems) -> None:
         problems.add(f"the entries do not give the Merkle root that the head of {head.time} signs: they were changed")
 
 
-def verify_database(database: sqlite3.Connection, key: Ed25519PublicKey, held: Sequence[HeldHead] = ()) -> Verdict:
+def verify_database(
+    database: sqlite3.Connection,
+    key: Ed25519PublicKey,
+    held: Sequence[HeldHead] = (),
+    watched: Callable[[Iterator[Item]], Iterator[Item]] = iter,
+) -> Verdict:
     """Check the log in the journal's database, and that nothing waits for delivery that it does not have.
+
+    Args:
+        database: As `open_database` gives it.
+        key: As for `verify`.
+        held: As for `verify`.
+        watched: Gives the items on, to show how far it is.
 
     Raises:
         AuditError: it cannot be read at all.
     """
     waiting = {
-        event: hashlib.sha256(bytes(payload)).digest()
+        event: hashlib.sha256(payload or b"").digest()
         for event, payload in database.execute("SELECT event_id, CAST(payload AS BLOB) FROM outbox")
     }
-    verdict, tree = verify(database_head(database), _matched(database_items(database), waiting), key, held)
+    verdict, tree = verify(database_head(database), _matched(watched(database_items(database)), waiting), key, held)
     problems = [*verdict.problems]
     problems += [f"event {event} waits for delivery, but is not in the log as it waits" for event in waiting]
     (nodes,) = database.execute("SELECT nodes FROM tree").fetchone()

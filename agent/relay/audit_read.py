@@ -32,6 +32,10 @@ class AuditError(ValueError):
     """An audit log that cannot be read; the text says where and why."""
 
 
+class NoAuditError(AuditError):
+    """There is nothing that could be read: no file, no log in it, a line that is no head."""
+
+
 @dataclass(frozen=True, slots=True)
 class HeldHead:
     """A head that somebody else kept, and where it stands."""
@@ -45,16 +49,19 @@ def open_database(path: Path) -> Iterator[sqlite3.Connection]:
     """The journal's database, read-only and as it was at one moment, whatever the agent writes meanwhile.
 
     Raises:
-        AuditError: it cannot be read, or has no signed log.
+        NoAuditError: there is none, or it has no signed log.
+        AuditError: it is damaged.
     """
     if not path.is_file():
-        raise AuditError(f"{path}: there is no such file; run it as the user of the agent, or as root")
+        raise NoAuditError(f"{path}: there is no such file; run it as the user of the agent, or as root")
     try:
         with contextlib.closing(_connect(path)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
             if "tree" not in tables:
-                raise AuditError(f"{path}: has no signed audit log; an older journal gets one when the agent starts")
+                raise NoAuditError(f"{path}: has no signed audit log; an older journal gets one when the agent starts")
             yield database
+    except sqlite3.OperationalError as error:
+        raise NoAuditError(f"{path}: cannot be read: {error}") from error
     except sqlite3.Error as error:
         raise AuditError(f"{path}: cannot be read: {error}") from error
 
@@ -69,10 +76,14 @@ def _connect(path: Path) -> sqlite3.Connection:
             raise
         # A read-only folder has no room for the index of a write-ahead log; without a writer there is none.
         database = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
-    # Text that was damaged must not stop the reading: it has another hash in any case.
-    database.text_factory = lambda text: text.decode(errors="replace")
+    database.text_factory = lenient
     database.execute("BEGIN")
     return database
+
+
+def lenient(text: bytes) -> str:
+    """Text as it may be read: where it was damaged, it must not stop the reading; it has another hash in any case."""
+    return text.decode(errors="replace")
 
 
 def database_head(database: sqlite3.Connection) -> AuditHead:
@@ -195,13 +206,13 @@ def read_heads(path: Path) -> list[HeldHead]:
     """Heads as they came over MQTT, one a line: the payload, or what `vigie events --json` makes of it.
 
     Raises:
-        AuditError: the file cannot be read, or a line is neither a head nor another message.
+        NoAuditError: the file cannot be read, or a line is neither a head nor another message.
     """
     held = []
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise AuditError(f"{path}: cannot be read: {error.strerror}") from error
+        raise NoAuditError(f"{path}: cannot be read: {error.strerror}") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -213,5 +224,5 @@ def read_heads(path: Path) -> list[HeldHead]:
                 message = message.get("payload")
             held.append(HeldHead(f"{path.name} line {number}", AuditHead.model_validate_json(json.dumps(message))))
         except (ValueError, RecursionError):  # ValidationError is one
-            raise AuditError(f"{path} line {number}: is no head of an audit log") from None
+            raise NoAuditError(f"{path} line {number}: is no head of an audit log") from None
     return held

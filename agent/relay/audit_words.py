@@ -1,0 +1,151 @@
+"""The audit log in plain words, for people who have to answer for it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from agent.relay.audit import MESSAGES, Entry
+
+#: Whether the content of an entry left the device.
+Left = Literal["yes", "maybe", "no"]
+
+_DELIVERY = "('first_attempt', 'acknowledged', 'evicted')"
+_CLASSES = {"level": "level {}", "variant": "{}", "count": "{} people", "duration": "lasted {}", "onset": "heard at {}"}
+_DIGEST_SHOWN = 12
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What became of one event; times as in the log."""
+
+    first_attempt: str | None = None
+    acknowledged: str | None = None
+    evicted: str | None = None
+
+    @property
+    def left(self) -> Left:
+        """Whether it left the device."""
+        if self.acknowledged:
+            return "yes"
+        return "maybe" if self.first_attempt else "no"
+
+    def words(self) -> str:
+        """Such as `delivered 2026-11-23 12:00:01`."""
+        if self.acknowledged:
+            return f"delivered {clock(self.acknowledged)}"
+        attempt = f"handed to the connection {clock(self.first_attempt)}" if self.first_attempt else ""
+        if self.evicted:
+            given_up = f"given up {clock(self.evicted)}"
+            return f"may have left: {attempt}, {given_up}" if attempt else f"never left: {given_up}"
+        return f"may have left: {attempt}, no answer yet" if attempt else "has not left yet"
+
+
+def deliveries(database: sqlite3.Connection) -> dict[str, Delivery]:
+    """What became of each event that something is known of."""
+    found: dict[str, Delivery] = {}
+    query = f"SELECT event_id, kind, at FROM audit WHERE kind IN {_DELIVERY} ORDER BY seq DESC"  # noqa: S608 - fixed
+    for event, kind, at in database.execute(query):
+        setattr(found.setdefault(event, Delivery()), kind, at)
+    return found
+
+
+def clock(at: str) -> str:
+    """A time of the log, to the second."""
+    return at[:19].replace("T", " ")
+
+
+def left(entry: Entry, delivery: Delivery | None) -> Left:
+    """Whether what an entry says left the device."""
+    if entry.kind in {"released", "salvaged"}:
+        return delivery.left if delivery else "no"
+    return "yes" if entry.kind in MESSAGES else "no"
+
+
+def words(entry: Entry) -> str:
+    """What an entry says."""
+    try:
+        body = json.loads(entry.body or "null")
+        if entry.kind in MESSAGES and body.keys() == {"again"}:
+            return f"told {entry.kind} again, as in entry {body['again']}"
+        return _TOLD[entry.kind](body)
+    except (ValueError, AttributeError, KeyError, TypeError):  # of a kind or form that this version does not know
+        plain = _PLAIN.get(entry.kind, f"{entry.kind}: {{body}}")
+        return plain.format(event=entry.event or "", body=entry.body or "")
+
+
+_PLAIN = {
+    "opened": "relay started, boot {body}",
+    "closed": "relay stopped in order",
+    "first_attempt": "event {event} was handed to the connection",
+    "acknowledged": "the broker has event {event}",
+    "evicted": "event {event} was given up",
+    "salvaged": "event {event} was carried over from a journal that could not be read",
+    **{kind: f"told {kind}: {{body}}" for kind in MESSAGES},
+}
+
+
+def _event(body: dict[str, Any]) -> str:
+    data = body["data"]
+    place = f" in zone {data['zone']}" if "zone" in data else f" on camera {data['camera']}" if "camera" in data else ""
+    said = [form.format(data[key]) for key, form in _CLASSES.items() if key in data]
+    said.append(f"confidence {data['confidence']}")
+    kind = body["type"].removeprefix("vigie.").removesuffix(".v1")
+    clock_note = "" if data["clock"] == "synced" else ", by a clock that was not set"
+    return (
+        f"{kind} {data['phase']}{place} at {clock(body['time'])}{clock_note}: {', '.join(said)}; basis {data['basis']}"
+    )
+
+
+def _birth(body: dict[str, Any]) -> str:
+    kinds = [
+        d["type"].removeprefix("vigie.").removesuffix(".v1") + (", never sent" if d["mode"] == "shadow" else "")
+        for d in body["detectors"]
+    ]
+    return (
+        f"told what runs: agent {body['agent']}; detectors: {'; '.join(kinds) or 'none'};"
+        f" counts below {body['k']} hidden;"
+        f" configuration {body['config'][:_DIGEST_SHOWN]}…, policy {body['policy'][:_DIGEST_SHOWN]}…"
+    )
+
+
+def _status(body: dict[str, Any]) -> str:
+    return f"told that it is {body['state']}" + (
+        f", because of: {', '.join(body['reasons'])}" if body["reasons"] else ""
+    )
+
+
+def _will(body: dict[str, Any]) -> str:
+    return f"agreed with the broker what to tell if the connection breaks: that it is {body['state']}"
+
+
+def _in_force(what: str) -> Callable[[dict[str, Any]], str]:
+    def told(body: dict[str, Any]) -> str:
+        before = f", before it {body['old'][:_DIGEST_SHOWN]}…" if body["old"] else ""
+        return f"{what} {body['new'][:_DIGEST_SHOWN]}… is in force{before}"
+
+    return told
+
+
+def _replaced(body: dict[str, Any]) -> str:
+    return f"this log begins anew, since the one before was not usable ({body['reason']}); kept as {body['kept_as']}"
+
+
+def _migrated(body: dict[str, Any]) -> str:
+    return f"the {body['entries']} entries up to here were made without a chain, and were chained now"
+
+
+_TOLD: dict[str, Callable[[dict[str, Any]], str]] = {
+    "released": _event,
+    "salvaged": _event,
+    "birth": _birth,
+    "status": _status,
+    "will": _will,
+    "configuration": _in_force("configuration"),
+    "policy": _in_force("policy"),
+    "replaced": _replaced,
+    "migrated": _migrated,
+}

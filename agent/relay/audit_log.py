@@ -121,6 +121,8 @@ class AuditLog:
         stored = None
         if "previous" in _columns(self._database):
             stored = self._database.execute("SELECT nodes, head FROM tree").fetchone()
+            if stored is None and self._database.execute("SELECT 1 FROM audit").fetchone():
+                raise sqlite3.DatabaseError("the head of the audit log is missing")
         if stored is None:
             log = secrets.token_hex(8)
             return log, _State(Range(), chain_start(log), 1, 0, 0, None)

@@ -159,7 +159,7 @@ def _sentences(verdict: Verdict, asked: bool) -> Iterator[str]:
     elif complete:
         yield f"consistent; complete up to entry {complete.size}: the head of {complete.time} held elsewhere fits"
         if head.size > complete.size:
-            yield f"the {head.size - complete.size} entries behind it have the device's own signature alone"
+            yield f"entries from {complete.size + 1} to {head.size} have the device's own signature alone"
     else:
         yield "consistent; completeness not proven"
         if asked and not verdict.unprovable:

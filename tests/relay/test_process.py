@@ -28,10 +28,14 @@ from agent.contract import (
     Observation,
     Phase,
     SenseState,
+    Status,
 )
 from agent.policy import load_policy
 from agent.relay import process
+from agent.relay.audit_check import verify_database
+from agent.relay.audit_read import open_database, read_heads
 from agent.relay.journal import Journal
+from agent.relay.keys import read_private_key
 from agent.relay.local import LocalStatus, ask
 from agent.relay.mqtt import Link
 from agent.relay.process import Relay
@@ -383,6 +387,85 @@ def test_a_sense_that_flaps_cannot_tell_more_than_the_bits_allow(
     for _ in range(3):
         bench.relay.turn()
     assert states(broker) == ["starting"]
+
+
+def recorded(bench: Bench, *kinds: str) -> list[tuple[str, str]]:
+    """Kind and body of the audit entries of these kinds."""
+    rows = bench.journal._database.execute("SELECT kind, body FROM audit ORDER BY seq")
+    return [(kind, body) for kind, body in rows if kind in kinds]
+
+
+def said(broker: ScriptedBroker, name: str) -> list[str]:
+    """Payloads on one of the device's own topics."""
+    return [m.payload.decode() for m in broker.published() if m.topic == f"vigie/v1/site/camera/{name}"]
+
+
+def test_every_message_stands_in_the_audit_log_word_for_word(broker: ScriptedBroker, start: Start) -> None:
+    bench = start()
+    bench.say(READY, fall())
+    bench.until(lambda: bool(events(broker)) and "ready" in states(broker), "ready, and an event")
+    assert [body for _, body in recorded(bench, "birth")] == said(broker, "birth")
+    assert [body for _, body in recorded(bench, "status")] == said(broker, "status")
+    assert [body for _, body in recorded(bench, "released")] == said(broker, "event/person.down")
+    assert recorded(bench, "will") == [("will", bench.relay._link.will.decode())]
+    birth = json.loads(said(broker, "birth")[0])
+    for kind in ("configuration", "policy"):
+        ((_, body),) = recorded(bench, kind)
+        assert json.loads(body) == {"new": birth[kind.removesuffix("uration")], "old": None}
+
+
+def test_a_birth_that_is_told_again_is_recorded_by_reference(broker: ScriptedBroker, start: Start) -> None:
+    bench = start()
+    bench.until(lambda: len(said(broker, "audit/head")) == 1, "the first connection")
+    broker.drop()
+    bench.until(lambda: len(said(broker, "audit/head")) == 2, "the second one")
+    first, second = (json.loads(body) for _, body in recorded(bench, "birth"))
+    assert first["boot"] == bench.journal.boot
+    assert second.keys() == {"again"}
+    heads = said(broker, "audit/head")
+    assert heads[0] == heads[1], "the last head is told again, since the broker may have forgotten it"
+
+
+def test_the_heads_that_the_broker_got_prove_that_the_log_is_complete(
+    broker: ScriptedBroker, start: Start, tmp_path: Path
+) -> None:
+    bench = start()
+    bench.until(lambda: len(said(broker, "audit/head")) == 1, "a head at the first connection")
+    every = bench.relay._settings.audit.head_every_s
+    assert (bench.relay._head_at - bench.relay._started) % every == pytest.approx(0, abs=1e-3)
+    bench.say(fall())
+    bench.until(lambda: bool(events(broker)) and bench.journal.depth == 0, "an event is delivered")
+    bench.relay._head_at = 0.0
+    bench.until(lambda: len(said(broker, "audit/head")) == 2, "a head when it is time")
+    (tmp_path / "heads.jsonl").write_text("\n".join(said(broker, "audit/head")))
+    held = read_heads(tmp_path / "heads.jsonl")
+    key = read_private_key(tmp_path / "journal" / "audit.key").public_key()
+    with open_database(tmp_path / "journal" / "journal.sqlite") as database:
+        verdict = verify_database(database, key, held)
+    assert verdict.problems == ()
+    assert verdict.complete == held[1].head
+    assert held[1].head.size > held[0].head.size
+
+
+def test_a_status_that_a_full_disk_could_not_record_is_recorded_with_its_time_when_there_is_room(
+    broker: ScriptedBroker, start: Start
+) -> None:
+    bench = start()
+    bench.until(lambda: states(broker) == ["starting"], "connected")
+    database = bench.journal._database
+    database.execute(f"PRAGMA max_page_count = {database.execute('PRAGMA page_count').fetchone()[0]}")
+    for number in range(1000):
+        status = Status(state="degraded", boot=bench.journal.boot, reasons=("disk", "camera"))
+        bench.relay._tell_status(status if number % 2 else status.model_copy(update={"reasons": ("disk",)}))
+        if bench.relay._unrecorded:
+            break
+    _, body, at = bench.relay._unrecorded[0]
+    bench.until(lambda: said(broker, "status").count(body) > number // 2, "the status leaves all the same")
+    assert bench.relay._unrecorded, "it is not recorded yet"
+    database.execute("PRAGMA max_page_count = 1000000")
+    bench.until(lambda: not bench.relay._unrecorded, "it is recorded")
+    stamps = [at for (at,) in database.execute("SELECT at FROM audit WHERE body = ?", (body,))]
+    assert at.strftime("%Y-%m-%dT%H:%M:%S.%fZ") in stamps
 
 
 @contextlib.contextmanager

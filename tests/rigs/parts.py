@@ -176,6 +176,31 @@ def audited(folder: Path, kind: str) -> set[str]:
         return {row[0] for row in connection.execute("SELECT event_id FROM audit WHERE kind = ?", (kind,))}
 
 
+def audit_verdict(config: Path, reader: Subscriber) -> dict[str, Any]:
+    """What `vigie audit verify` says, with the heads that a subscriber has kept."""
+    heads = config.with_name("heads.jsonl")
+    with heads.open("w") as file:
+        file.writelines(
+            json.dumps(head) + "\n" for topic, head in list(reader.messages) if topic.endswith("/audit/head")
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "agent",
+        "audit",
+        "verify",
+        "--config",
+        str(config),
+        "--heads",
+        str(heads),
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout, done.stderr
+    verdict: dict[str, Any] = json.loads(done.stdout)
+    return verdict
+
+
 def resident_mib(pid: int) -> float:
     """VmRSS of a process, MiB."""
     status = Path(f"/proc/{pid}/status").read_text().splitlines()

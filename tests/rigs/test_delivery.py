@@ -1,4 +1,7 @@
-"""No event is lost: 10,000 of them through mosquitto, while broker and relay are killed three times each."""
+"""No event is lost: 10,000 of them through mosquitto, while broker and relay are killed three times each.
+
+The audit log is consistent after it all, and complete by the heads that a subscriber has kept.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from parts import audited, mosquitto, resident_mib, start_vigie, subscriber, wait_for
+from parts import audit_verdict, audited, mosquitto, resident_mib, start_vigie, subscriber, wait_for
 
 from agent import pipe
 from agent.contract import MAX_ZONES, Confidence, EventType, Kind, Observation, Phase, SenseState
@@ -45,6 +48,8 @@ backoff_max_s = 0.5
 inflight = 200
 [journal]
 folder = "{folder}/journal"
+[audit]
+head_every_s = 10
 [pipe]
 max_rate = 10000
 max_burst = 100000
@@ -131,5 +136,8 @@ def test_the_ids_delivered_are_the_ids_released_less_the_evicted(require: Callab
         released, evicted = audited(journal, "released"), audited(journal, "evicted")
         wait_for(lambda: len(reader.ids()) >= len(released - evicted), 20, "everything delivered")
         assert reader.ids() == released - evicted
+        verdict = audit_verdict(config, reader)
+        assert verdict["problems"] == []
+        assert verdict["complete_up_to"]["size"] > 3 * EVENTS, "the last head covers what all events left in the log"
         assert len(released) >= EVENTS
         assert memory <= 80

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from parts import audited, mosquitto, start_vigie, subscriber, wait_for
+from parts import audit_verdict, audited, mosquitto, start_vigie, subscriber, wait_for
 from test_delivery import Feeder, configuration
 
 from agent import pipe
@@ -79,3 +79,6 @@ def test_relay_outlives_a_full_disk_and_delivers_what_it_held_back(small_disk: P
         released = audited(small_disk, "released")
         assert len(released) >= held.held_back
         wait_for(lambda: reader.ids() == released, 10, "all delivered")
+        verdict = audit_verdict(config, reader)
+        assert verdict["problems"] == []
+        assert verdict["complete_up_to"] is not None

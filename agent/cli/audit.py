@@ -101,6 +101,7 @@ def verify(
         Path | None,
         typer.Option(help="Heads of the log that were kept elsewhere, one a line, as they came on topic `audit/head`."),
     ] = None,
+    proof: Annotated[Path | None, typer.Option(help="Check a file that `vigie audit prove` made, instead.")] = None,
     public_key: PublicKeyFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -110,6 +111,9 @@ def verify(
     from agent.relay.audit_read import open_database, read_export, read_heads
 
     key = _public_key(config, public_key)
+    if proof:
+        _verify_proof(proof, key, as_json)
+        return
     with _reading():
         held = read_heads(heads) if heads else []
         if export_file:
@@ -127,6 +131,19 @@ def verify(
     else:
         typer.echo("\n".join(_sentences(verdict, bool(heads))))
     raise typer.Exit(1 if verdict.problems else 0)
+
+
+def _verify_proof(file: Path, key: Ed25519PublicKey, as_json: bool) -> None:
+    from agent.relay.audit_proof import check_proof
+
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        fail(f"{file}: cannot be read: {error.strerror}", 3)
+    with _reading():
+        proven = [check_proof(line, key) for line in lines]
+    typer.echo(json.dumps({"proven": proven}, indent=2) if as_json else "\n".join(proven or ["nothing"]))
+    raise typer.Exit(0 if proven else 1)
 
 
 def _table(verdict: Verdict) -> dict[str, Any]:
@@ -189,6 +206,30 @@ def export(
 
 
 @app.command()
+def prove(
+    event: Annotated[str | None, typer.Argument(help="Id of an event, to prove that it was released.")] = None,
+    heads: Annotated[
+        Path | None,
+        typer.Option(help="Older heads of the log, one a line: to prove that it has only grown since each of them."),
+    ] = None,
+    config: ConfigFile = None,
+    database: DatabaseFile = None,
+) -> None:
+    """Print a proof that discloses nothing else of the log, for `vigie audit verify --proof`; one line each."""
+    from agent.relay.audit_proof import prove_event, prove_growth
+    from agent.relay.audit_read import database_head, open_database, read_heads
+
+    if not event and not heads:
+        fail("name an event, or give --heads FILE", 2)
+    with _reading(), open_database(_database(config, database)) as opened:
+        lines = [prove_event(opened, event)] if event else []
+        source = database_head(opened).source
+        older = [held.head for held in read_heads(heads) if held.head.source == source] if heads else []
+        lines += [prove_growth(opened, head) for head in older]
+    typer.echo(b"\n".join(lines).decode())
+
+
+@app.command()
 def key(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Print the public key that checks this device's log, for somebody else to keep."""
     from agent.relay.keys import fingerprint, public_pem
@@ -229,7 +270,7 @@ def _reading() -> Iterator[None]:
     except NoAuditError as error:
         fail(str(error), 3)
     except AuditError as error:
-        fail(f"NOT CONSISTENT: {error}", 1)
+        fail(f"NOT PROVEN: {error}", 1)
 
 
 def _watched(items: Iterator[Item]) -> Iterator[Item]:

@@ -170,23 +170,36 @@ def _head(line: bytes) -> AuditHead:
 
 def _item(line: bytes) -> Item:
     table = json.loads(line)
+    if isinstance(table, dict) and "pruned" in table:
+        part = _pruned(table)
+        if part.line() != line:
+            raise ValueError("not in canonical form")
+        return part
+    return _entry(table, line)
+
+
+def read_entry(line: bytes) -> Entry:
+    """The entry that stands on a line, without its end.
+
+    Raises:
+        ValueError: it is no entry in canonical form.
+    """
+    return _entry(json.loads(line), line)
+
+
+def _entry(table: Any, line: bytes) -> Entry:
     if not isinstance(table, dict):
         raise ValueError("no entry")  # noqa: TRY004 - one error for all that a line can be
-    item = _pruned(table) if "pruned" in table else _entry(table)
-    if item.line() != line:
-        raise ValueError("not in canonical form")
-    return item
-
-
-def _entry(table: dict[str, Any]) -> Entry:
     seq = table.get("seq")
     texts = [table.get(key) for key in ("at", "kind", "previous")]
     optional = [table[key] for key in ("event", "body") if key in table]
     if not isinstance(seq, int) or not _is_number(seq) or not all(isinstance(text, str) for text in texts + optional):
         raise ValueError("no entry")
-    return Entry(
-        seq, table["at"], table["kind"], table.get("event"), table.get("body"), bytes.fromhex(table["previous"])
-    )
+    previous = bytes.fromhex(table["previous"])
+    entry = Entry(seq, table["at"], table["kind"], table.get("event"), table.get("body"), previous)
+    if entry.line() != line:
+        raise ValueError("not in canonical form")
+    return entry
 
 
 def _pruned(table: dict[str, Any]) -> Pruned:

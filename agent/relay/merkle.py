@@ -89,8 +89,8 @@ class Range:
         return node
 
 
-def _split(size: int) -> int:
-    """The largest power of two below the number of leaves, which must be at least 2."""
+def split(size: int) -> int:
+    """Leaves left of the root: the largest power of two below their number, which must be at least 2."""
     return 1 << (size - 1).bit_length() - 1
 
 
@@ -100,7 +100,7 @@ def subtree_of(leaves: Sequence[bytes]) -> Subtree:
     def subtree(begin: int, end: int) -> bytes:
         if end - begin == 1:
             return leaves[begin]
-        middle = begin + _split(end - begin)
+        middle = begin + split(end - begin)
         return node_hash(subtree(begin, middle), subtree(middle, end))
 
     return subtree
@@ -116,7 +116,7 @@ def inclusion_proof(index: int, size: int, subtree: Subtree) -> list[bytes]:
     """
     begin, end, path = 0, size, []
     while end - begin > 1:
-        middle = begin + _split(end - begin)
+        middle = begin + split(end - begin)
         if index < middle:
             path.append(subtree(middle, end))
             end = middle
@@ -156,7 +156,7 @@ def consistency_proof(old: int, size: int, subtree: Subtree) -> list[bytes]:
     """
     begin, end, path = 0, size, []
     while old != end:
-        middle = begin + _split(end - begin)
+        middle = begin + split(end - begin)
         if old <= middle:
             path.append(subtree(middle, end))
             end = middle

@@ -22,14 +22,16 @@ from agent.settings import load
 
 NOON = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.timezone.utc)
 
-SHOWN = """\
+GATHERING = (
+    "crowd.gathering started in zone quay at 2026-11-23 12:00:00: level high, 20-49 people, confidence high; basis FR-1"
+)
+SHOWN = f"""\
 2026-11-23 12:00:00  agreed with the broker what to tell if the connection breaks: that it is offline
 2026-11-23 12:00:00  told what runs: agent 0.1.0; detectors: crowd.gathering, never sent; counts below 5 hidden;\
  configuration cccccccccccc…, policy aaaaaaaaaaaa…
 2026-11-23 12:00:00  told birth again, as in entry 4
 2026-11-23 12:00:00  told that it is degraded, because of: camera
-2026-11-23 12:00:10  crowd.gathering started in zone quay at 2026-11-23 12:00:00: level high, 20-49 people,\
- confidence high; basis FR-1 (delivered 2026-11-23 12:00:30)
+2026-11-23 12:00:10  {GATHERING} (delivered 2026-11-23 12:00:30)
 2026-11-23 12:00:20  sound.gunshot started on camera north at 2026-11-23 12:00:00:\
  heard at 2026-11-23T12:00:00.1234Z, confidence high; basis FR-1\
  (may have left: handed to the connection 2026-11-23 12:00:30, no answer yet)
@@ -212,7 +214,7 @@ def test_verify_says_what_is_wrong_and_ends_with_1(busy: Agent) -> None:
         database.commit()
     code, _, words = vigie("verify")
     assert code == 1
-    assert "NOT CONSISTENT: entry 7 was changed: a value has another type than the agent writes" in words
+    assert "NOT PROVEN: entry 7 was changed: a value has another type than the agent writes" in words
 
 
 def test_an_export_is_checked_elsewhere_with_the_public_key_alone(
@@ -242,6 +244,29 @@ def test_an_export_is_checked_elsewhere_with_the_public_key_alone(
     assert code == 1
     assert "line 14 was changed, or this is no audit export" in words
     busy.journal = Journal(busy.folder, "a", "b", outbox_max_bytes=1, outbox_max_age_s=1, audit_max_bytes=1)
+
+
+def test_a_proof_discloses_one_event_and_is_checked_with_the_public_key_alone(busy: Agent, tmp_path: Path) -> None:
+    proof, public, heads = tmp_path / "proof.jsonl", tmp_path / "public.pem", tmp_path / "heads.jsonl"
+    public.write_text(vigie("key")[1])
+    heads.write_text("\n".join(busy.heads))
+    code, output, _ = vigie("prove", f"{busy.journal.boot}-000001", "--heads", heads)
+    assert code == 0
+    proof.write_text(output)
+    code, output, _ = vigie("verify", "--proof", proof, "--public-key", public)
+    assert code == 0
+    assert output.splitlines() == [
+        f"entry 7 of 13 that the head of 2026-11-23T12:00:30Z signs: {GATHERING}",
+        "the 13 entries of 2026-11-23T12:00:30Z begin with all 6 of 2026-11-23T12:00:00Z, unchanged",
+        "the 13 entries of 2026-11-23T12:00:30Z begin with all 13 of 2026-11-23T12:00:30Z, unchanged",
+    ]
+    proof.write_text(proof.read_text().replace("20-49", "50-99"))
+    code, _, words = vigie("verify", "--proof", proof, "--public-key", public)
+    assert code == 1
+    assert "NOT PROVEN: the entry is not in the log that this head signs, or the proof was changed" in words
+    assert vigie("prove")[0] == 2
+    code, _, words = vigie("prove", "5f3a9c01-999999")
+    assert (code, "the log has no event 5f3a9c01-999999" in words) == (3, True)
 
 
 def test_what_is_not_there_is_told_with_what_to_do(agent: Agent, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 import io
 import json
 import random
@@ -101,6 +102,32 @@ def test_a_log_that_nobody_touched_is_consistent_and_complete_with_heads_from_el
         assert verdict.complete == lived.published[-1]
         assert (verdict.entries + verdict.pruned, verdict.unprovable, verdict.strangers) == (24, 0, 0)
     assert verify_database(lived.database, PUBLIC).complete is None
+
+
+def test_the_documented_format_is_all_that_another_implementation_needs() -> None:
+    """Nothing of ours: hashes, the canonical JSON that is on the lines, and the signature, as docs/audit.md says."""
+    first, *rest = device_without_pruning().exported().splitlines()
+    head = json.loads(first)
+    signed = b"vigie-audit-head-1\n" + first.replace(b'"signature":"' + head["signature"].encode() + b'",', b"")
+    PUBLIC.verify(bytes.fromhex(head["signature"]), signed)
+    assert hashlib.sha256(PUBLIC.public_bytes_raw()).hexdigest() == head["key"]
+    previous = hashlib.sha256(b"vigie-audit-1\n" + head["log"].encode()).digest()
+    leaves = []
+    for number, line in enumerate(rest, 1):
+        assert (json.loads(line)["seq"], json.loads(line)["previous"]) == (number, previous.hex())
+        previous = hashlib.sha256(b"\0" + line).digest()
+        leaves.append(previous)
+    assert len(leaves) == head["size"] == 8
+    while len(leaves) > 1:
+        leaves = [hashlib.sha256(b"\1" + a + b).digest() for a, b in zip(leaves[::2], leaves[1::2], strict=True)]
+    assert leaves[0].hex() == head["root"]
+
+
+def device_without_pruning() -> Device:
+    """Eight entries: the tree is a whole one."""
+    made = device()
+    made.live(4)
+    return made
 
 
 def lines(change: Callable[[list[bytes]], Any]) -> Callable[[Device], bytes]:

@@ -57,7 +57,7 @@ def show(
     wanted = MESSAGES | {"released", "salvaged"}
     with _reading(), open_database(_database(config, database)) as opened:
         head = database_head(opened)
-        became = deliveries(opened)
+        became = deliveries(opened, begin)
         entries = (item for item in database_items(opened) if isinstance(item, Entry))
         shown = (entry for entry in entries if entry.at >= begin and (everything or entry.kind in wanted))
         first, last = opened.execute(

@@ -49,9 +49,9 @@ CREATE INDEX IF NOT EXISTS audit_changes ON audit (kind, seq) WHERE kind IN ('co
 COLUMNS = "seq, at, kind, event_id, body, previous"
 #: The last entry of each kind that says what was in force; pruning spares it, for the next change to name it.
 _IN_FORCE = "SELECT MAX(seq) FROM audit WHERE kind IN ('configuration', 'policy') GROUP BY kind"
-#: Share of the log that goes when it is full: some thousands of entries, so that no release waits long for it.
+#: Share of the log that goes when it is full, and the most entries at once, so that no release waits long for it.
 _PRUNE = 0.02
-_PRUNE_ENTRIES = 1000
+_PRUNE_ENTRIES = 5000
 #: What an entry costs beside its body, and a pruned stretch or a published size beside its hashes, bytes; measured on
 #: a full log, rounded up.
 _ENTRY_BYTES = 120
@@ -232,26 +232,22 @@ class AuditLog:
         """Let go of the oldest entries of a full log, but of nothing about events that are still in the outbox."""
         if self.state.kept_bytes + self.state.pruned_bytes <= self._max_bytes:
             return
-        while (excess := self._excess()) > 0:
-            gone = []
-            for row in self._database.execute(
-                f"SELECT {COLUMNS} FROM audit WHERE seq < ? AND seq NOT IN ({_IN_FORCE}) AND"  # noqa: S608
-                " (event_id IS NULL OR event_id NOT IN (SELECT event_id FROM outbox)) ORDER BY seq LIMIT ?",
-                (self.state.tree.end, _PRUNE_ENTRIES),
-            ):
-                entry = Entry(*row)
-                gone.append(entry)
-                excess -= _ENTRY_BYTES + len(entry.body or "")
-                if excess <= 0:
-                    break
-            if not gone:
+        excess = self.state.kept_bytes + self.state.pruned_bytes - (1 - _PRUNE) * self._max_bytes
+        gone = []
+        for row in self._database.execute(
+            f"SELECT {COLUMNS} FROM audit WHERE seq < ? AND seq NOT IN ({_IN_FORCE}) AND"  # noqa: S608
+            " (event_id IS NULL OR event_id NOT IN (SELECT event_id FROM outbox)) ORDER BY seq LIMIT ?",
+            (self.state.tree.end, _PRUNE_ENTRIES),
+        ):
+            entry = Entry(*row)
+            gone.append(entry)
+            excess -= _ENTRY_BYTES + len(entry.body or "")
+            if excess <= 0:
                 break
+        if gone:
             self._let_go(gone)
         while self.state.pruned_bytes > _PRUNED_SHARE * self._max_bytes and self._forget_oldest_cut():
             pass
-
-    def _excess(self) -> float:
-        return self.state.kept_bytes + self.state.pruned_bytes - (1 - _PRUNE) * self._max_bytes
 
     def _let_go(self, entries: Sequence[Entry]) -> None:
         cuts = self._cuts(entries[0].seq - 1, entries[-1].seq)

@@ -44,11 +44,11 @@ class Delivery:
         return f"may have left: {attempt}, no answer yet" if attempt else "has not left yet"
 
 
-def deliveries(database: sqlite3.Connection) -> dict[str, Delivery]:
-    """What became of each event that something is known of."""
+def deliveries(database: sqlite3.Connection, begin: str) -> dict[str, Delivery]:
+    """What became of each event from a time on; for the first attempt the first one counts."""
     found: dict[str, Delivery] = {}
-    query = f"SELECT event_id, kind, at FROM audit WHERE kind IN {_DELIVERY} ORDER BY seq DESC"  # noqa: S608 - fixed
-    for event, kind, at in database.execute(query):
+    query = f"SELECT event_id, kind, at FROM audit WHERE kind IN {_DELIVERY} AND at >= ? ORDER BY seq DESC"  # noqa: S608
+    for event, kind, at in database.execute(query, (begin,)):
         setattr(found.setdefault(event, Delivery()), kind, at)
     return found
 

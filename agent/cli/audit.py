@@ -54,7 +54,7 @@ def show(
     from agent.relay.audit_words import clock, deliveries, left, words
 
     begin = _time(since)
-    wanted = MESSAGES | {"released", "salvaged"}
+    wanted = MESSAGES | {"released", "salvaged", "replaced", "migrated"}
     with _reading(), open_database(_database(config, database)) as opened:
         head = database_head(opened)
         became = deliveries(opened, begin)

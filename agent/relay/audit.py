@@ -39,7 +39,10 @@ AuditKind = EventKind | MessageKind | ActKind | LifeKind
 
 MESSAGES: frozenset[str] = frozenset(get_args(MessageKind))
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+# Bytes are hexadecimal; they also come where a database was meddled with, and must not stop the agent there.
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, default=bytes.hex
+)
 _HEAD_PREFIX = b"vigie-audit-head-1\n"
 _CHAIN_PREFIX = b"vigie-audit-1\n"
 
@@ -47,6 +50,11 @@ _CHAIN_PREFIX = b"vigie-audit-1\n"
 def canonical(value: Any) -> bytes:
     """Canonical JSON (RFC 8785) of strings, whole numbers, lists and tables with ASCII keys: all that occurs here."""
     return _ENCODER.encode(value).encode()
+
+
+def lenient(text: bytes) -> str:
+    """Text of a database: where it was damaged, it must not stop the reading; it has another hash in any case."""
+    return text.decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,7 @@ class Entry:
 
     def line(self) -> bytes:
         """The entry as canonical JSON, without line feed."""
-        table = {"at": self.at, "kind": self.kind, "previous": self.previous.hex(), "seq": self.seq}
+        table = {"at": self.at, "kind": self.kind, "previous": self.previous, "seq": self.seq}
         if self.event is not None:
             table["event"] = self.event
         if self.body is not None:
@@ -112,7 +120,7 @@ class Pruned:
 
     def line(self) -> bytes:
         """The stretch as canonical JSON."""
-        return canonical({"nodes": [node.hex() for node in self.nodes], "pruned": [self.first, self.last]})
+        return canonical({"nodes": self.nodes, "pruned": [self.first, self.last]})
 
 
 def chain_start(log: str) -> bytes:

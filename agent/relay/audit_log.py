@@ -131,8 +131,8 @@ class AuditLog:
         except ValidationError:
             raise sqlite3.DatabaseError("the head of the audit log cannot be read") from None
         fault = fault_of_head(head, self._key.public_key())
-        if fault is not None:
-            raise sqlite3.DatabaseError(f"the head of the audit log {fault}")
+        if fault is not None or not isinstance(stored[0], bytes):
+            raise sqlite3.DatabaseError(f"the head of the audit log {fault or 'has no Merkle tree'}")
         tree = Range(0, head.size, split_nodes(stored[0]))
         last = self._database.execute(f"SELECT {COLUMNS} FROM audit ORDER BY seq DESC LIMIT 1").fetchone()  # noqa: S608
         if len(tree.nodes) != len(list(spans(0, head.size))) or tree.root().hex() != head.root:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from agent.contract import AuditHead
-from agent.relay.audit import Entry, Pruned, head_line
+from agent.relay.audit import Entry, Pruned, head_line, lenient
 from agent.relay.audit_log import COLUMNS, split_nodes
 from agent.relay.merkle import HASH_BYTES
 
@@ -79,11 +79,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     database.text_factory = lenient
     database.execute("BEGIN")
     return database
-
-
-def lenient(text: bytes) -> str:
-    """Text as it may be read: where it was damaged, it must not stop the reading; it has another hash in any case."""
-    return text.decode(errors="replace")
 
 
 def database_head(database: sqlite3.Connection) -> AuditHead:

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from agent.contract import ALARMS, AuditHead, Event, EventData, EventType, topic
-from agent.relay.audit import ActKind, MessageKind, canonical
+from agent.relay.audit import ActKind, MessageKind, canonical, lenient
 from agent.relay.audit_log import AuditLog
 from agent.relay.gate import Release
 from agent.relay.keys import KeyFileError, make_key, read_private_key
@@ -168,6 +168,7 @@ class Journal:
 
     def _open(self) -> None:
         database = sqlite3.connect(self._path, isolation_level=None)
+        database.text_factory = lenient
         try:
             self._path.chmod(0o600)
             database.execute("PRAGMA journal_mode = WAL")
@@ -338,8 +339,9 @@ class Journal:
         Raises:
             JournalFullError: the disk is full; nothing was recorded.
         """
-        before = self._audit.last(kind)
-        old = json.loads(before)["new"] if before else None
+        old = None
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # none before, or somebody meddled with it
+            old = json.loads(self._audit.last(kind) or "")["new"]
         if digest != old:
             self.record(kind, canonical({"new": digest, "old": old}).decode())
 

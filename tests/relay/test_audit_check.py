@@ -17,10 +17,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.contract import AuditHead
-from agent.relay.audit import Entry, chain_start, head_line, sign_head
+from agent.relay.audit import Entry, chain_start, head_line, lenient, sign_head
 from agent.relay.audit_check import Verdict, verify, verify_database
 from agent.relay.audit_log import AuditLog
-from agent.relay.audit_read import AuditError, HeldHead, database_items, lenient, read_export, write_export
+from agent.relay.audit_read import AuditError, HeldHead, database_items, read_export, write_export
 from agent.relay.merkle import Range
 
 KEY, OTHER_KEY = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2))

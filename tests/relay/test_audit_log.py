@@ -219,6 +219,7 @@ def test_a_full_disk_leaves_the_log_as_it_was_and_it_goes_on_when_there_is_room(
         "DELETE FROM tree",
         "UPDATE tree SET head = REPLACE(head, '\"size\":', '\"size\":1')",
         "UPDATE tree SET nodes = x'00'",
+        "UPDATE tree SET nodes = 'text'",
         "UPDATE tree SET head = 'x'",
     ],
 )
@@ -356,6 +357,24 @@ def test_a_published_head_is_no_entry_and_signs_all_there_are(shelf: Shelf) -> N
     first, second = journal.publish_head(), journal.publish_head()
     assert (first.size, first.root) == (second.size, second.root)
     assert first.size == len(shelf.entries())
+
+
+def test_entries_that_somebody_meddled_with_do_not_stop_the_agent_and_stay_evidence(shelf: Shelf) -> None:
+    journal = shelf.open(audit_max_bytes=20_000)
+    journal.note_in_force("policy", "a" * 64)
+    for _ in range(50):
+        journal.record("status", "{}")
+    shelf.close()
+    shelf.tamper("UPDATE audit SET body = x'ff', at = x'00' WHERE seq % 7 = 2")
+    shelf.tamper("UPDATE audit SET kind = CAST(x'ff' AS TEXT) WHERE seq % 7 = 3")
+    shelf.tamper("UPDATE audit SET body = '[]', previous = 'x' WHERE kind = 'policy'")
+    journal = shelf.open(audit_max_bytes=20_000)
+    assert not journal.damaged
+    journal.note_in_force("policy", "b" * 64)
+    for _ in range(200):
+        journal.record("status", "{}")
+    assert shelf.verdict().head.kept_from > 50
+    assert "do not give the Merkle root" in "".join(shelf.verdict().problems)
 
 
 def broken_key(text: str) -> Callable[[Path], None]:

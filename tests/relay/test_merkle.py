@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.relay.merkle import (
@@ -114,6 +114,7 @@ def test_the_published_consistency_proofs(old: int, size: int) -> None:
     assert [node.hex() for node in path] == CONSISTENCY[old, size]
 
 
+@settings(deadline=None)
 @given(hashes)
 def test_a_tree_that_grew_has_the_root_of_one_that_is_computed_anew(leaves: list[bytes]) -> None:
     grown = tree(leaves)
@@ -121,6 +122,7 @@ def test_a_tree_that_grew_has_the_root_of_one_that_is_computed_anew(leaves: list
     assert len(grown.nodes) == len(leaves).bit_count()
 
 
+@settings(deadline=None)
 @given(hashes, st.lists(st.integers(0, 70), max_size=6))
 def test_ranges_join_to_the_same_tree_wherever_they_are_cut(leaves: list[bytes], cuts: list[int]) -> None:
     edges = sorted({0, len(leaves), *(cut for cut in cuts if cut < len(leaves))})
@@ -142,6 +144,7 @@ def test_ranges_that_are_no_neighbours_do_not_join() -> None:
         Range(3, 3).append(LEAVES[3]).root()
 
 
+@settings(deadline=None)
 @given(hashes.filter(bool), st.data())
 def test_an_audit_path_proves_its_leaf_and_no_other(leaves: list[bytes], data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(leaves) - 1))
@@ -157,6 +160,7 @@ def test_an_audit_path_proves_its_leaf_and_no_other(leaves: list[bytes], data: s
         assert root_of_inclusion(leaves[index], index ^ 1, len(leaves), path) != root or leaves[index] == path[0]
 
 
+@settings(deadline=None)
 @given(hashes.filter(bool), st.data())
 def test_a_consistency_proof_shows_that_a_tree_grew_and_nothing_else(leaves: list[bytes], data: st.DataObject) -> None:
     size = len(leaves)

@@ -81,6 +81,40 @@ def behaviours(
 
 
 @app.command()
+def journal(
+    events: Annotated[int, typer.Option(min=64, help="Events to drain in each loop.")] = 10_000,
+    folder: Annotated[
+        Path | None, typer.Option(help="On the disk to measure.  [default: the folder for temporary files]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast the journal drains an outbox, audit log and signatures included, beside a bare SQLite queue."""
+    from tempfile import TemporaryDirectory
+
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from agent.evaluate.bench_journal import measure
+
+    console = Console(stderr=True)
+    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+    try:
+        with TemporaryDirectory(dir=folder) as place, progress:
+            task = progress.add_task("outbox", total=events)
+            result = measure(Path(place), events, lambda done: progress.advance(task, done))
+    except OSError as error:
+        fail(f"{folder or 'the folder for temporary files'}: cannot be written: {error.strerror}", 3)
+    if as_json:
+        typer.echo(json.dumps({**asdict(result), "ratio": result.ratio}))
+        return
+    table = Table("drained", "bare queue", "ratio", "processor", "released", "one alone")
+    rates = f"{result.drained_per_s:.0f}/s", f"{result.bare_per_s:.0f}/s", f"{result.ratio:.2f}"
+    table.add_row(*rates, f"{result.cpu_us:.0f} µs", f"{result.released_per_s:.0f}/s", f"{result.single_ms:.1f} ms")
+    Console().print(table)
+
+
+@app.command()
 def inference(
     model: Annotated[
         str | None, typer.Option(help="Network of the registry.  [default: the first detector]", show_default=False)

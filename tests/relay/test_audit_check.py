@@ -308,6 +308,7 @@ def mutated_export(export: bytes, chance: random.Random) -> bytes:
             return b"".join([*found[:one], found[two], *found[one:]])
 
 
+@pytest.mark.timeout(300)
 def test_no_random_change_of_an_export_goes_unnoticed(lived: Device) -> None:
     export, chance = lived.exported(), random.Random(6962)
     done = 0
@@ -365,6 +366,7 @@ def mutated_value(value: str | bytes | int | None, chance: random.Random) -> byt
     return content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :]
 
 
+@pytest.mark.timeout(300)
 def test_no_random_change_of_a_row_goes_unnoticed(lived: Device) -> None:
     database, chance = lived.database, random.Random(9162)
     assert complaints(lambda: verify_database(database, PUBLIC)) == ""

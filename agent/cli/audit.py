@@ -70,7 +70,9 @@ def show(
             typer.echo(json.dumps({**whole, "begin": first, "end": last}))
         else:
             typer.echo(f"Audit log {head.log} of {head.source}")
-            typer.echo(f"covers {clock(first)} to {clock(last)} UTC: entries {head.kept_from} to {head.size}")
+            typer.echo(
+                f"covers {clock(first or '?')} to {clock(last or '?')} UTC: entries {head.kept_from} to {head.size}"
+            )
             if head.kept_from > 1:
                 typer.echo(
                     f"entries 1 to {head.kept_from - 1} were pruned for room; what they said is not here any more"
@@ -168,7 +170,7 @@ def _sentences(verdict: Verdict, asked: bool) -> Iterator[str]:
     yield f"head of {head.time}, signed by key {head.key}"
     if verdict.strangers:
         yield f"{verdict.strangers} of the heads are of other devices, and were left out"
-    if verdict.unprovable:
+    if verdict.unprovable and not verdict.problems:
         yield f"{verdict.unprovable} of the heads end among pruned entries, and cannot be checked any more"
     if verdict.problems:
         yield "NOT CONSISTENT:"

@@ -143,9 +143,9 @@ class AuditLog:
             "SELECT COALESCE(SUM(LENGTH(body)), 0) + ? * COUNT(*) FROM audit", (_ENTRY_BYTES,)
         ).fetchone()[0]
         pruned_bytes: int = self._database.execute(
-            "SELECT (SELECT COALESCE(SUM(LENGTH(nodes)), 0) + ?1 * COUNT(*) FROM pruned)"
-            " + ?1 * (SELECT COUNT(*) FROM published)",
-            (_ROW_BYTES,),
+            "SELECT (SELECT COALESCE(SUM(LENGTH(nodes)), 0) + ? * COUNT(*) FROM pruned)"
+            " + ? * (SELECT COUNT(*) FROM published)",
+            (_ROW_BYTES, _ROW_BYTES),
         ).fetchone()[0]
         return head.log, _State(tree, Entry(*last).leaf(), head.kept_from, kept_bytes, pruned_bytes, head)
 

@@ -2,7 +2,8 @@
 
 Only this loop's thread touches the journal. What the gate releases in one turn is committed in one transaction before
 any of it is handed to the broker. Every other message is in the audit log before it leaves, with one exception: while
-the disk is full a status goes out all the same, and is recorded with its time as soon as there is room.
+the disk is full a status goes out all the same, and is recorded with its time as soon as there is room; so is the first
+attempt at events that were released before.
 """
 
 from __future__ import annotations
@@ -155,8 +156,8 @@ class Relay:
         self._protocol: str | None = None
         self._broker_reason = "not connected yet"
         self._under_way: dict[int, Row] = {}
-        self._last_sent = 0
-        self._attempted = 0
+        self._last_sent = self._attempted = 0
+        self._attempts: list[Row] = []
         self._answered: list[int] = []
         self._told: Status | None = None
         self._unrecorded: deque[tuple[MessageKind, str, dt.datetime]] = deque(maxlen=HELD_BACK)
@@ -242,8 +243,12 @@ class Relay:
         return None not in handed
 
     def _record_said(self) -> None:
-        if self._unrecorded:
-            with contextlib.suppress(JournalFullError):
+        """Record what leaves; on a full disk try again later."""
+        with contextlib.suppress(JournalFullError):
+            if self._attempts:
+                self._journal.attempted(self._attempts)
+                self._attempts.clear()
+            if self._unrecorded:
                 self._journal.record_all(list(self._unrecorded))
                 self._unrecorded.clear()
 
@@ -394,9 +399,9 @@ class Relay:
         rows = self._journal.waiting(self._last_sent, room)
         fresh = [row for row in rows if row.seq > self._attempted]
         if fresh:
-            with contextlib.suppress(JournalFullError):
-                self._journal.attempted(fresh)
+            self._attempts += fresh
             self._attempted = fresh[-1].seq
+            self._record_said()
         for row in rows:
             message = self._link.publish(row.topic, row.payload)
             if message is None:

@@ -215,6 +215,11 @@ def test_verify_says_what_is_wrong_and_ends_with_1(busy: Agent) -> None:
     code, _, words = vigie("verify")
     assert code == 1
     assert "NOT PROVEN: entry 7 was changed: a value has another type than the agent writes" in words
+    with closing(sqlite3.connect(busy.folder / "journal.sqlite")) as database:
+        database.execute("DELETE FROM audit")
+        database.commit()
+    assert "entries 1 to 13 are missing at the end" in vigie("verify")[1]
+    assert "covers ? to ? UTC" in vigie("show")[1]
 
 
 def test_an_export_is_checked_elsewhere_with_the_public_key_alone(

@@ -34,7 +34,7 @@ from agent.policy import load_policy
 from agent.relay import process
 from agent.relay.audit_check import verify_database
 from agent.relay.audit_read import open_database, read_heads
-from agent.relay.journal import Journal
+from agent.relay.journal import Journal, JournalFullError
 from agent.relay.keys import read_private_key
 from agent.relay.local import LocalStatus, ask
 from agent.relay.mqtt import Link
@@ -466,6 +466,22 @@ def test_a_status_that_a_full_disk_could_not_record_is_recorded_with_its_time_wh
     bench.until(lambda: not bench.relay._unrecorded, "it is recorded")
     stamps = [at for (at,) in database.execute("SELECT at FROM audit WHERE body = ?", (body,))]
     assert at.strftime("%Y-%m-%dT%H:%M:%S.%fZ") in stamps
+
+
+def test_a_first_attempt_that_a_full_disk_could_not_record_is_recorded_when_there_is_room(
+    broker: ScriptedBroker, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = start()
+
+    def full(*rows: object) -> None:
+        raise JournalFullError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "attempted", full)
+        bench.say(fall())
+        bench.until(delivered(broker, 1), "the alarm leaves all the same")
+        assert not recorded(bench, "first_attempt")
+    bench.until(lambda: bool(recorded(bench, "first_attempt")), "it is recorded")
 
 
 @contextlib.contextmanager

@@ -71,6 +71,8 @@ def words(entry: Entry) -> str:
         body = json.loads(entry.body or "null")
         if entry.kind in MESSAGES and body.keys() == {"again"}:
             return f"told {entry.kind} again, as in entry {body['again']}"
+        if entry.kind in MESSAGES and body.keys() == {"payload", "topic"}:
+            body = {**json.loads(body["payload"]), "topic": body["topic"].split("/")}
         return _TOLD[entry.kind](body)
     except (ValueError, AttributeError, KeyError, TypeError):  # of a kind or form that this version does not know
         plain = _PLAIN.get(entry.kind, f"{entry.kind}: {{body}}")
@@ -122,6 +124,32 @@ def _will(body: dict[str, Any]) -> str:
     return f"agreed with the broker what to tell if the connection breaks: that it is {body['state']}"
 
 
+def _state(body: dict[str, Any]) -> str:
+    _, zone, kind = body["topic"]
+    said = [form.format(body[key]) for key, form in _CLASSES.items() if key in body]
+    how = f"goes on since {clock(body['since'])}" if body["open"] else "is over"
+    return f"told that {kind} in zone {zone} {how}: {', '.join([*said, 'by event ' + body['event']])}"
+
+
+def _count(body: dict[str, Any]) -> str:
+    _, zone = body["topic"]
+    people = f"{body['count']} people, with noise" if "count" in body else "no count"
+    return f"told of zone {zone} for {body['grain_s']} s from {clock(body['time'])}: {people}"
+
+
+def _health(body: dict[str, Any]) -> str:
+    cameras = ", ".join(body["cameras"]) or "none"
+    return (
+        f"told how it was at {clock(body['time'])}: sense {body['sense']}, cameras {cameras},"
+        f" microphone {body['microphone']}, detector {body['detector']}, frame rate {body['rate']}"
+    )
+
+
+def _suppressed(body: dict[str, Any]) -> str:
+    classes = ", ".join(f"{reason} {number}" for reason, number in body.items() if reason not in {"boot", "day"})
+    return f"told how much was held back on {body['day']}: {classes}"
+
+
 def _in_force(what: str) -> Callable[[dict[str, Any]], str]:
     def told(body: dict[str, Any]) -> str:
         before = f", before it {body['old'][:_DIGEST_SHOWN]}…" if body["old"] else ""
@@ -144,6 +172,10 @@ _TOLD: dict[str, Callable[[dict[str, Any]], str]] = {
     "birth": _birth,
     "status": _status,
     "will": _will,
+    "state": _state,
+    "count": _count,
+    "health": _health,
+    "suppressed": _suppressed,
     "configuration": _in_force("configuration"),
     "policy": _in_force("policy"),
     "replaced": _replaced,

@@ -2,7 +2,7 @@
 
 Only this loop's thread touches the journal. What the gate releases in one turn is committed in one transaction before
 any of it is handed to the broker. Every other message is in the audit log before it leaves, with one exception: while
-the disk is full a status goes out all the same, and is recorded with its time as soon as there is room; so is the first
+the disk is full it goes out all the same, and is recorded with its time as soon as there is room; so is the first
 attempt at events that were released before.
 """
 

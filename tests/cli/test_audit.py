@@ -11,13 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from agent.cli.app import app
-from agent.contract import Birth, DetectorNotice, EventData, EventType, Status
-from agent.relay.audit import head_line
+from agent.contract import (
+    Birth,
+    Count,
+    DetectorNotice,
+    EventData,
+    EventType,
+    Health,
+    State,
+    Status,
+    Suppressed,
+)
+from agent.relay.audit import MessageKind, head_line
 from agent.relay.gate import Release
 from agent.relay.journal import Journal
+from agent.relay.process import _Message
 from agent.settings import load
 
 NOON = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.timezone.utc)
@@ -145,6 +157,35 @@ def test_show_can_be_bounded_in_time_and_number_and_read_by_programs(busy: Agent
     code, _, words = vigie("show", "--since", "yesterday")
     assert code == 2
     assert "--since yesterday: is no time" in words
+
+
+def test_show_has_words_for_every_message(agent: Agent) -> None:
+    def told(kind: MessageKind, document: BaseModel, *levels: str) -> str:
+        agent.journal.record(kind, _Message(kind, document, levels).recorded())
+        return vigie("show")[1].splitlines()[-3].partition("  ")[2]
+
+    event, time = f"{agent.journal.boot}-000001", "2026-11-23T12:00:00Z"
+    state = State(boot=agent.journal.boot, event=event, open=True, since=time, time=time, level="high")
+    start = "told that crowd.density in zone quay"
+    assert told("state", state, "quay", "crowd.density") == (
+        f"{start} goes on since 2026-11-23 12:00:00: level high, by event {event}"
+    )
+    over = state.model_copy(update={"open": False, "level": None})
+    assert told("state", over, "quay", "crowd.density") == f"{start} is over: by event {event}"
+    count = Count(time=time, grain_s=60, count=12, epsilon=0.5, epsilon_left=1.5, clock="synced")
+    start = "told of zone quay for 60 s from 2026-11-23 12:00:00"
+    assert told("count", count, "quay") == f"{start}: 12 people, with noise"
+    assert told("count", count.model_copy(update={"count": None}), "quay") == f"{start}: no count"
+    health = Health(time=time, sense="ready", cameras=("live", "lost"), detector="model", rate="full")
+    assert told("health", health) == (
+        "told how it was at 2026-11-23 12:00:00: sense ready, cameras live, lost, microphone none, detector model,"
+        " frame rate full"
+    )
+    totals = dict.fromkeys(Suppressed.REASONS, "<k")
+    suppressed = Suppressed.model_validate({"boot": agent.journal.boot, "day": "2026-11-22", **totals})
+    assert told("suppressed", suppressed).startswith(
+        "told how much was held back on 2026-11-22: rate <k, malformed <k,"
+    )
 
 
 def test_show_does_not_choke_on_what_it_does_not_know(agent: Agent) -> None:

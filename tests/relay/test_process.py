@@ -395,7 +395,7 @@ def recorded(bench: Bench, *kinds: str) -> list[tuple[str, str]]:
     return [(kind, body) for kind, body in rows if kind in kinds]
 
 
-def said(broker: ScriptedBroker, name: str) -> list[str]:
+def sent(broker: ScriptedBroker, name: str) -> list[str]:
     """Payloads on one of the device's own topics."""
     return [m.payload.decode() for m in broker.published() if m.topic == f"vigie/v1/site/camera/{name}"]
 
@@ -404,25 +404,41 @@ def test_every_message_stands_in_the_audit_log_word_for_word(broker: ScriptedBro
     bench = start()
     bench.say(READY, fall())
     bench.until(lambda: bool(events(broker)) and "ready" in states(broker), "ready, and an event")
-    assert [body for _, body in recorded(bench, "birth")] == said(broker, "birth")
-    assert [body for _, body in recorded(bench, "status")] == said(broker, "status")
-    assert [body for _, body in recorded(bench, "released")] == said(broker, "event/person.down")
+    assert [body for _, body in recorded(bench, "birth")] == sent(broker, "birth")
+    assert [body for _, body in recorded(bench, "status")] == sent(broker, "status")
+    assert [body for _, body in recorded(bench, "released")] == sent(broker, "event/person.down")
     assert recorded(bench, "will") == [("will", bench.relay._link.will.decode())]
-    birth = json.loads(said(broker, "birth")[0])
+    birth = json.loads(sent(broker, "birth")[0])
     for kind in ("configuration", "policy"):
         ((_, body),) = recorded(bench, kind)
         assert json.loads(body) == {"new": birth[kind.removesuffix("uration")], "old": None}
 
 
+def test_what_is_told_of_a_zone_stands_in_the_audit_log_with_its_topic(broker: ScriptedBroker, start: Start) -> None:
+    bench = start()
+    bench.say(READY, scream(Phase.STARTED))
+    bench.until(lambda: bool(sent(broker, "state/zone-2/sound.scream")) and "ready" in states(broker), "a state")
+    bench.relay._second -= 300
+    bench.relay._counts._grain -= 1
+    bench.relay._totals._day -= dt.timedelta(days=1)
+    bench.until(lambda: bool(sent(broker, "suppressed")), "health, counts and totals")
+    for kind in ("health", "suppressed"):
+        assert [body for _, body in recorded(bench, kind)] == sent(broker, kind)
+    told = [json.loads(body) for _, body in recorded(bench, "state", "count")]
+    assert {entry["topic"] for entry in told} >= {"state/zone-2/sound.scream", "count/zone-0"}
+    for entry in told:
+        assert entry["payload"] in sent(broker, entry["topic"])
+
+
 def test_a_birth_that_is_told_again_is_recorded_by_reference(broker: ScriptedBroker, start: Start) -> None:
     bench = start()
-    bench.until(lambda: len(said(broker, "audit/head")) == 1, "the first connection")
+    bench.until(lambda: len(sent(broker, "audit/head")) == 1, "the first connection")
     broker.drop()
-    bench.until(lambda: len(said(broker, "audit/head")) == 2, "the second one")
+    bench.until(lambda: len(sent(broker, "audit/head")) == 2, "the second one")
     first, second = (json.loads(body) for _, body in recorded(bench, "birth"))
     assert first["boot"] == bench.journal.boot
     assert second.keys() == {"again"}
-    heads = said(broker, "audit/head")
+    heads = sent(broker, "audit/head")
     assert heads[0] == heads[1], "the last head is told again, since the broker may have forgotten it"
 
 
@@ -430,14 +446,14 @@ def test_the_heads_that_the_broker_got_prove_that_the_log_is_complete(
     broker: ScriptedBroker, start: Start, tmp_path: Path
 ) -> None:
     bench = start()
-    bench.until(lambda: len(said(broker, "audit/head")) == 1, "a head at the first connection")
+    bench.until(lambda: len(sent(broker, "audit/head")) == 1, "a head at the first connection")
     every = bench.relay._settings.audit.head_every_s
-    assert (bench.relay._head_at - bench.relay._started) % every == pytest.approx(0, abs=1e-3)
+    assert (bench.relay._head_at - bench.relay._started + 1) % every == pytest.approx(1, abs=1e-3)
     bench.say(fall())
     bench.until(lambda: bool(events(broker)) and bench.journal.depth == 0, "an event is delivered")
     bench.relay._head_at = 0.0
-    bench.until(lambda: len(said(broker, "audit/head")) == 2, "a head when it is time")
-    (tmp_path / "heads.jsonl").write_text("\n".join(said(broker, "audit/head")))
+    bench.until(lambda: len(sent(broker, "audit/head")) == 2, "a head when it is time")
+    (tmp_path / "heads.jsonl").write_text("\n".join(sent(broker, "audit/head")))
     held = read_heads(tmp_path / "heads.jsonl")
     key = read_private_key(tmp_path / "journal" / "audit.key").public_key()
     with open_database(tmp_path / "journal" / "journal.sqlite") as database:
@@ -460,7 +476,7 @@ def test_a_status_that_a_full_disk_could_not_record_is_recorded_with_its_time_wh
         if bench.relay._unrecorded:
             break
     _, body, at = bench.relay._unrecorded[0]
-    bench.until(lambda: said(broker, "status").count(body) > number // 2, "the status leaves all the same")
+    bench.until(lambda: sent(broker, "status").count(body) > number // 2, "the status leaves all the same")
     assert bench.relay._unrecorded, "it is not recorded yet"
     database.execute("PRAGMA max_page_count = 1000000")
     bench.until(lambda: not bench.relay._unrecorded, "it is recorded")

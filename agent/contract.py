@@ -667,7 +667,7 @@ class Status(_Closed):
     reasons: tuple[
         Literal["camera", "microphone", "detector", "sense", "disk", "clock", "journal", "policy", "rate"], ...
     ] = ()
-    """Why it is degraded."""
+    """Why it is degraded; `policy` also, as a warning, from 30 days before a permission ends."""
 
 
 class DetectorNotice(_Closed):

@@ -37,7 +37,7 @@ from agent.contract import (
     topic,
 )
 from agent.notify import notify
-from agent.policy import Policy
+from agent.policy import Policy, local_day
 from agent.relay.budget import Budget
 from agent.relay.counts import Counts, exact
 from agent.relay.gate import Gate, Release
@@ -45,6 +45,7 @@ from agent.relay.health import health_of
 from agent.relay.journal import Journal, JournalFullError, Row
 from agent.relay.local import LocalServer, LocalStatus
 from agent.relay.mqtt import Acknowledged, Connected, Disconnected, Link
+from agent.relay.permits import Permits
 from agent.relay.state import States
 from agent.relay.totals import DailyTotals
 from agent.settings import Settings, SettingsError
@@ -64,6 +65,7 @@ _HOUSEKEEPING_S = 1.0
 _AFTER_SECOND_S = 0.002
 _EXPIRE_EVERY_S = 60.0
 _FLOOD_MEMORY_S = 60.0
+_WATCHDOG_EVERY_S = 5.0
 
 
 class Relay:
@@ -89,6 +91,7 @@ class Relay:
         self._policy = policy
         self._journal = journal
         self._link = link
+        self._permits = Permits(policy, [*settings.cameras, settings.microphone])
         self._gate = Gate(settings, policy, now=time.monotonic, wall=_utc, synced=_synced)
         cost, per_day = exact(policy.gate.count_epsilon), exact(policy.gate.count_epsilon_per_day)
         self._counts = Counts(
@@ -115,6 +118,7 @@ class Relay:
         self._rate_dropped = 0
         self._rate_dropped_at = -math.inf
         self._expire_at = 0.0
+        self._watchdog_at = 0.0
         self._released = 0
         self._acknowledged = 0
         self._refused = 0
@@ -169,12 +173,16 @@ class Relay:
         self._expire()
         self._send()
         self._each_second()
+        if time.monotonic() >= self._watchdog_at:
+            self._watchdog_at = time.monotonic() + _WATCHDOG_EVERY_S
+            notify("WATCHDOG=1")
 
     def _each_second(self) -> None:
         """What leaves on the second at most, so that the moment itself tells little."""
         before, self._second = self._second, int(time.time())
         if before == self._second:
             return
+        self._permits.look(local_day(_utc()))
         status = self._status()
         connected = self._protocol is not None
         if connected and status != self._told and self._gate.pay(self._gate.capacity.status):
@@ -366,12 +374,13 @@ class Relay:
                 reasons.append("microphone")
             if health.detector in {DetectorState.MOTION, DetectorState.UNACCELERATED}:
                 reasons.append("detector")
-        if self._disk_full:
-            reasons.append("disk")
-        if self._journal.damaged:
-            reasons.append("journal")
-        if self._flooded():
-            reasons.append("rate")
+        own = {
+            "disk": self._disk_full,
+            "journal": self._journal.damaged,
+            "rate": self._flooded(),
+            "policy": bool(self._permits.refused),
+        }
+        reasons += [reason for reason, so in own.items() if so]
         if health is None and not silent:
             state = "starting"
         elif health is not None and health.sense is SenseState.PAUSED and not silent:
@@ -380,6 +389,8 @@ class Relay:
             state = "starting"
         else:
             state = "degraded" if reasons else "ready"
+        if self._permits.ending and "policy" not in reasons:
+            reasons.append("policy")  # a warning: what ends soon runs on until then
         return Status.model_validate({"state": state, "boot": self._journal.boot, "reasons": tuple(reasons)})
 
     def _flooded(self) -> bool:

@@ -58,7 +58,8 @@ def configure(folder: Path, port: int, **pipe_limits: float) -> Path:
     (folder / "policy.toml").write_text(
         "".join(
             f'[[policy.detector]]\ntype = "{label}"\npurpose = "First aid"\nlegal_basis = "FR-1"\nbody = "The city"\n'
-            'until = 2099-12-31\nbelow_flow = "Who has fallen needs help"\n'
+            'contact = "dpo@city.example"\nretention_days = 30\nuntil = 2099-12-31\n'
+            'below_flow = "Who has fallen needs help"\n'
             for label in ("person.down", "zone.intrusion", "crowd.density", "sound.scream")
         )
         + "[policy.gate]\nbits_per_minute = 1e6\nburst_bits = 1e6\ncrowd_grain_s = 0\n"

@@ -151,7 +151,8 @@ def configuration(folder: Path, port: int) -> Path:
     """An agent that has a camera without anything to see, and listens for shots."""
     (folder / "policy.toml").write_text(
         "[[policy.detector]]\ntype = 'sound.gunshot'\npurpose = 'Test of the microphone'\nlegal_basis = 'TEST'\n"
-        f"body = 'The tester'\nuntil = {dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=2)}\nonset = true\n"
+        "body = 'The tester'\ncontact = 'The tester'\nretention_days = 1\n"
+        f"until = {dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=2)}\nonset = true\n"
     )
     path = folder / "vigie.toml"
     path.write_text(

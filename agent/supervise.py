@@ -209,7 +209,7 @@ def die_with_parent() -> None:
 
 
 def never_dump_core() -> None:
-    """Ask the kernel for no core dump of this process, whatever handler the machine has: memory holds pictures and keys.
+    """Ask the kernel for no core dump of this process, whatever handler there is: its memory holds pictures and keys.
 
     A limit of zero is not enough, since a handler behind a pipe gets the memory all the same (man 5 core).
     """

@@ -1,4 +1,4 @@
-"""A machine of its own for the rigs: Debian under a real systemd, in systemd-nspawn, with the agent installed as on a device.
+"""A machine for the rigs: Debian under a real systemd, in systemd-nspawn, with the agent installed as on a device.
 
 Its file system is made once by debootstrap, from the mirror that this machine's apt uses, and kept in the cache folder
 under a name that depends on what is in it. Each boot writes to a layer in memory that is thrown away. It shares the
@@ -124,6 +124,7 @@ class Container:
             env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         )
         self._leader = ""
+        self._probes = 0
 
     def wait(self) -> None:
         """Wait until everything that starts by itself has started."""
@@ -160,18 +161,19 @@ class Container:
         """Properties of a unit."""
         return [self.run("systemctl", "show", "-P", name, unit).stdout.strip() for name in properties]
 
-    def journal(self, unit: str) -> str:
-        """What a unit has logged."""
-        return self.run("journalctl", "-q", "--no-pager", "-o", "cat", "-u", unit).stdout
+    def journal(self, unit: str, *more: str) -> str:
+        """What a unit, and systemd about it, has logged."""
+        return self.run("journalctl", "-q", "--no-pager", "-o", "cat", "-u", unit, *more).stdout
 
     def inside(self, unit: str, program: str) -> str:
-        """Run a Python program under a copy of a unit: the same sandbox, but once and without restart; what it prints.
+        """Run a Python program under a copy of a unit, in the unit's own namespaces; what it prints.
 
         Args:
             unit: Name of the service, without its suffix.
             program: Source text.
         """
-        probe = f"{unit}-probe"
+        self._probes += 1
+        probe = f"{unit}-probe-{self._probes}"
         lines = []
         for line in self.run("systemctl", "cat", f"{unit}.service").stdout.splitlines():
             key = line.partition("=")[0]
@@ -181,16 +183,25 @@ class Container:
                 lines.append("Type=oneshot")
             elif key not in _NOT_FOR_A_PROBE:
                 lines.append(line)
+        lines += ["[Unit]", f"JoinsNamespaceOf={unit}.service"]
         self.write(f"run/{probe}.py", program)
         self.write(f"run/systemd/system/{probe}.service", "\n".join(lines) + "\n")
         self.run("systemctl", "daemon-reload")
         done = self.run("systemctl", "start", f"{probe}.service", check=False)
         assert done.returncode == 0, self.journal(f"{probe}.service")
-        return self.journal(f"{probe}.service")
+        return self.journal(f"{probe}.service", "-t", _PYTHON)
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file inside."""
-        self.run("sh", "-c", 'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod "$2" "$1"', "sh", f"/{path}", f"{mode:o}", stdin=text)
+        self.run(
+            "sh",
+            "-c",
+            'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod "$2" "$1"',
+            "sh",
+            f"/{path}",
+            f"{mode:o}",
+            stdin=text,
+        )
 
     def stop(self) -> None:
         """Power off, the hard way if need be."""

@@ -100,13 +100,21 @@ class Mosquitto:
 class Subscriber:
     """A client with a persistent session that keeps all it gets."""
 
-    def __init__(self, port: int, topic: str = "vigie/#") -> None:
-        """Connect, and again whenever the broker comes back."""
+    def __init__(self, port: int, topic: str = "vigie/#", tls: tuple[Path, Path, Path] | None = None) -> None:
+        """Connect, and again whenever the broker comes back.
+
+        Args:
+            port: Of the broker on loopback.
+            topic: What to subscribe to.
+            tls: Files of the authority, the certificate and its key; None for plain text.
+        """
         self.messages: list[tuple[str, Any]] = []
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="rig-subscriber", clean_session=False)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, 1)
         self._client.on_message = self._keep
+        if tls:
+            self._client.tls_set(*map(str, tls))
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 
@@ -152,9 +160,9 @@ def mosquitto(folder: Path, *lines: str) -> Iterator[Mosquitto]:
 
 
 @contextlib.contextmanager
-def subscriber(port: int) -> Iterator[Subscriber]:
+def subscriber(port: int, tls: tuple[Path, Path, Path] | None = None) -> Iterator[Subscriber]:
     """A connected subscriber."""
-    client = Subscriber(port)
+    client = Subscriber(port, tls=tls)
     try:
         yield client
     finally:

@@ -39,6 +39,7 @@ from agent.contract import (
     Event,
     EventType,
     Health,
+    Notice,
     Observation,
     State,
     Status,
@@ -85,7 +86,7 @@ def documents() -> dict[str, str]:
 def schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schema of each message, by its name."""
     adapters: dict[str, TypeAdapter[Any]] = {"control": CONTROL}
-    models: tuple[type[BaseModel], ...] = (Event, Status, Birth, State, Count, Health, Suppressed)
+    models: tuple[type[BaseModel], ...] = (Event, Status, Birth, State, Count, Health, Suppressed, Notice)
     adapters.update({model.__name__.lower(): TypeAdapter(model) for model in models})
     return {name: _schema(adapter) for name, adapter in adapters.items()}
 
@@ -121,6 +122,7 @@ def asyncapi() -> dict[str, Any]:
             "count": _channel("count", topic("{site}", "{device}", "count", "{zone}"), _DEVICE | zone),
             "health": _channel("health", topic("{site}", "{device}", "health"), _DEVICE),
             "suppressed": _channel("suppressed", topic("{site}", "{device}", "suppressed"), _DEVICE),
+            "notice": _channel("notice", topic("{site}", "{device}", "notice"), _DEVICE),
         },
         "operations": {
             "sendEvent": _send("event", "Tell what happens.", retain=False),
@@ -130,6 +132,7 @@ def asyncapi() -> dict[str, Any]:
             "sendCount": _send("count", "Tell how many people are there, with noise.", retain=False),
             "sendHealth": _send("health", "Tell how the device is, in classes.", retain=False),
             "sendSuppressed": _send("suppressed", "Tell how much was held back in a day.", retain=False),
+            "sendNotice": _send("notice", "Tell the public what is detected, and why.", retain=True),
         },
         "components": {
             "messages": {
@@ -140,6 +143,7 @@ def asyncapi() -> dict[str, Any]:
                 "count": _message("count", "People in a zone", "application/json"),
                 "health": _message("health", "Health of the device", "application/json"),
                 "suppressed": _message("suppressed", "What was held back", "application/json"),
+                "notice": _message("notice", "What the public may know of the device", "application/json"),
             }
         },
     }

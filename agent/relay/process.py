@@ -45,6 +45,7 @@ from agent.relay.health import health_of
 from agent.relay.journal import Journal, JournalFullError, Row
 from agent.relay.local import LocalServer, LocalStatus
 from agent.relay.mqtt import Acknowledged, Connected, Disconnected, Link
+from agent.relay.notice import NoticeError, notice
 from agent.relay.permits import Permits
 from agent.relay.state import States
 from agent.relay.totals import DailyTotals
@@ -92,6 +93,7 @@ class Relay:
         self._journal = journal
         self._link = link
         self._permits = Permits(policy, [*settings.cameras, settings.microphone])
+        self._permits.look(local_day(_utc()))
         self._gate = Gate(settings, policy, now=time.monotonic, wall=_utc, synced=_synced)
         cost, per_day = exact(policy.gate.count_epsilon), exact(policy.gate.count_epsilon_per_day)
         self._counts = Counts(
@@ -182,7 +184,8 @@ class Relay:
         before, self._second = self._second, int(time.time())
         if before == self._second:
             return
-        self._permits.look(local_day(_utc()))
+        if self._permits.look(local_day(_utc())):
+            self._tell_notice()
         status = self._status()
         connected = self._protocol is not None
         if connected and status != self._told and self._gate.pay(self._gate.capacity.status):
@@ -326,6 +329,7 @@ class Relay:
         self._last_sent = 0
         self._told = None
         self._link.publish(self._topic("birth"), self._birth().model_dump_json().encode(), retain=True)
+        self._tell_notice()
         self._tell_status(self._status())
         for key in self._states:
             self._publish(self._states[key], "state", *key, retain=True)
@@ -405,6 +409,17 @@ class Relay:
             return
         if self._link.publish(self._topic("status"), status.model_dump_json().encode(), retain=True):
             self._told = status
+
+    def _tell_notice(self) -> None:
+        """Publish what the public may know: with every connection, and on each new day, which can end a permission."""
+        if self._protocol is None:
+            return
+        try:
+            made = notice(self._settings, self._policy, local_day(_utc()))
+        except NoticeError as error:
+            log.warning("event=no_notice reason=%r", str(error))
+            return
+        self._publish(made, "notice", retain=True)
 
     def _birth(self) -> Birth:
         detectors = tuple(

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
 from parts import wait_for
 
 from agent.demo.clip import cache_folder
@@ -67,6 +68,13 @@ def unfit() -> str | None:
     except (OSError, StopIteration, subprocess.CalledProcessError):
         return "debootstrap needs a machine whose apt knows a mirror of its own release"
     return None
+
+
+def require_container() -> None:
+    """Skip the test, or fail it where VIGIE_REQUIRE_RIGS=1, when this machine cannot have a container."""
+    reason = unfit()
+    if reason:
+        (pytest.fail if os.environ.get("VIGIE_REQUIRE_RIGS") == "1" else pytest.skip)(reason)
 
 
 def root_filesystem() -> Path:
@@ -202,6 +210,10 @@ class Container:
             f"{mode:o}",
             stdin=text,
         )
+
+    def outside(self, path: str) -> Path:
+        """A path inside, its memory file systems included, as this machine can open it."""
+        return Path(f"/proc/{self._leader}/root{path}")
 
     def stop(self) -> None:
         """Power off, the hard way if need be."""

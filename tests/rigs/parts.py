@@ -109,6 +109,7 @@ class Subscriber:
             tls: Files of the authority, the certificate and its key; None for plain text.
         """
         self.messages: list[tuple[str, Any]] = []
+        self._raw: list[tuple[str, bytes]] = []
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="rig-subscriber", clean_session=False)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, 1)
@@ -119,7 +120,12 @@ class Subscriber:
         self._client.loop_start()
 
     def _keep(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        self._raw.append((message.topic, message.payload))
         self.messages.append((message.topic, json.loads(message.payload)))
+
+    def raw(self) -> list[tuple[str, bytes]]:
+        """All messages so far as they came."""
+        return list(self._raw)
 
     def events(self) -> list[dict[str, Any]]:
         """All events so far, doubles too."""

@@ -1,8 +1,8 @@
 """A search for what must not be there: traces of a picture and a sound that were marked, and whatever looks like media.
 
-The picture bears a band of 32 bars, the sound a sequence of 64 chips, the metadata of both a word. Whoever wrote a frame
-or a waveform somewhere, raw, scaled, as floats, encoded or in text, has left one of: the word, the bars, the chips, the
-magic number of a format, a long run of base64 or hexadecimal digits, or bytes that are as good as random.
+The picture bears a band of 32 bars, the sound a sequence of 64 chips, the metadata of both a word. Whoever wrote a
+frame or a waveform somewhere, raw, scaled, as floats, encoded or in text, has left one of: the word, the bars, the
+chips, the magic number of a format, a long run of base64 or hexadecimal digits, or bytes that are as good as random.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -97,3 +98,13 @@ def test_relay_starts_before_sense_and_each_gets_its_own_end() -> None:
     assert list(sense.command[-2:]) == ["--config", "x.toml"]
     sense_end.close()
     relay_end.close()
+
+
+def test_a_process_that_must_not_dump_its_memory_cannot_be_made_to() -> None:
+    program = (
+        "from agent.supervise import never_dump_core; import os, resource; never_dump_core();"
+        "print(resource.getrlimit(resource.RLIMIT_CORE), os.stat('/proc/self/maps').st_uid)"
+    )
+    options = {"user": 65534} if os.geteuid() == 0 else {}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, **options)
+    assert done.stdout == "(0, 0) 0\n", "its files belong to root, as those of what cannot be dumped"

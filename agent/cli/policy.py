@@ -48,7 +48,8 @@ def findings(settings: Settings, policy: Policy, today: dt.date) -> dict[str, An
     from agent.relay.notice import words
 
     said = words("en")
-    wanted = [(c.name, r.event_type, r.zone) for c in settings.cameras for r in c.rules]
+    sensors = {**{f"camera {c.name}": c for c in settings.cameras}, "microphone": settings.microphone}
+    wanted = [(name, r.event_type, r.zone) for name, sensor in sensors.items() for r in sensor.rules]
     ending = policy.ending(today)
     detectors = [
         {
@@ -56,8 +57,8 @@ def findings(settings: Settings, policy: Policy, today: dt.date) -> dict[str, An
             "what": said["type"][entry.type]["what"],
             "state": "ended" if entry.days_left(today) < 0 else entry.mode,
             "used_by": [
-                f"{camera} in {zone or 'the whole picture'}"
-                for camera, event_type, zone in wanted
+                f"{name} in {zone}" if zone else name
+                for name, event_type, zone in wanted
                 if policy.entry(event_type, zone, today) is entry
             ],
             "zones": list(entry.zones),
@@ -75,9 +76,9 @@ def findings(settings: Settings, policy: Policy, today: dt.date) -> dict[str, An
         for entry in policy.detectors
     ]
     refused = [
-        {"camera": camera.name, "reason": reason}
-        for camera in settings.cameras
-        for reason in policy.permitted(camera, today)[1]
+        {"sensor": name, "reason": reason}
+        for name, sensor in sensors.items()
+        for reason in policy.permitted(sensor, today)[1]
     ]
     return {
         "ok": not refused and all(d["state"] != "ended" for d in detectors),
@@ -129,7 +130,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
             yield f"  Used by {'; '.join(entry['used_by'])}."
     for item in found["refused"]:
         yield ""
-        yield f"REFUSED  camera {item['camera']}: {item['reason']}; this rule does not run."
+        yield f"REFUSED  {item['sensor']}: {item['reason']}; this rule does not run."
 
 
 _STATES = {"on": "ON", "shadow": "TRIAL", "ended": "ENDED"}

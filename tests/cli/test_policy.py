@@ -38,14 +38,14 @@ def test_check_explains_each_permission(written: Path) -> None:
     assert code == 0
     assert "TRIAL  crowd.gathering, every zone" in said
     assert "Basis TRIAL; Whoever set up this device answers for it: Ask at the place" in said
-    assert "Used by camera-1 in square." in said
+    assert "Used by camera camera-1 in square." in said
     assert "in 30 days. Nothing takes over from it." in said
 
 
 def test_check_says_how_events_leave(written: Path) -> None:
     changed(written, 'mode = "shadow"', 'mode = "on"')
     assert "classes of people, never below 5, at the end of each 60 s" in vigie("check", "-c", written)[1]
-    changed(written, '"crowd.density"', '"person.loitering"')
+    changed(written, '"crowd.density"', '"person.loitering"\nbelow_flow = "People may need help"')
     code, said = vigie("check", "-c", written)
     assert code == 1, "the rule for crowd.density has no permission any more"
     assert "one person can cause it, so it is not called anonymous" in said

@@ -29,6 +29,8 @@ sense_user = "vigie-sense"
 [microphone]
 source = "file:/srv/marked/sound.wav"
 loop = true
+[[microphone.rule]]
+type = "sound.scream"
 [[camera]]
 name = "north"
 source = "file:/srv/marked/clip.mp4"
@@ -57,6 +59,7 @@ legal_basis = "RIG"
 body = "The rig"
 contact = "The rig"
 retention_days = 1
+below_flow = "The rig"
 until = {until}
 """
 
@@ -104,7 +107,7 @@ def run(require: Callable[..., None], data: Path, tmp_path_factory: pytest.TempP
         for name in ("ca.pem", "device.pem", "device.key"):
             inside.write(f"etc/vigie/keys/{name}", "not used here\n", 0o600)
         until = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=90)
-        types = ("crowd.gathering", "crowd.density", "person.loitering")
+        types = ("crowd.gathering", "crowd.density", "person.loitering", "sound.scream")
         policy = "[policy.gate]\nk = 1\ncrowd_grain_s = 2\ngrain_s = 2\n"
         policy += "".join(ENTRY.format(type=label, until=until) for label in types)
         inside.write("etc/vigie/vigie.toml", CONFIGURATION.format(port=tap.port))

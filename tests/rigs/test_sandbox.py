@@ -46,7 +46,8 @@ class Machine:
         """Write the configuration and the policy, with this camera."""
         until = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=90)
         self.inside.write("etc/vigie/vigie.toml", CONFIGURATION.format(port=self.broker.port, source=source))
-        self.inside.write("etc/vigie/policy.toml", POLICY.format(until=until))
+        entries = (ENTRY.format(type=label, until=until) for label in ("crowd.gathering", "sound.scream"))
+        self.inside.write("etc/vigie/policy.toml", POLICY + "".join(entries))
 
 
 CONFIGURATION = """
@@ -64,6 +65,8 @@ backoff_max_s = 2
 sense_user = "vigie-sense"
 [microphone]
 source = "device:pulse"
+[[microphone.rule]]
+type = "sound.scream"
 [[camera]]
 name = "north"
 source = "{source}"
@@ -81,8 +84,10 @@ POLICY = """
 [policy.gate]
 k = 1
 crowd_grain_s = 2
+"""
+ENTRY = """
 [[policy.detector]]
-type = "crowd.gathering"
+type = "{type}"
 purpose = "Proof of the sandbox"
 legal_basis = "RIG"
 body = "The rig"

@@ -441,3 +441,15 @@ def test_relay_loads_nothing_that_could_see_or_hear() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_permission_that_ends_is_a_warning_and_one_that_lacks_a_fault(start: Start) -> None:
+    bench = start()
+    bench.say(READY)
+    bench.until(lambda: bench.relay._health is not None, "health is heard")
+    bench.relay._permits.ending = bench.relay._policy.detectors[:1]
+    assert bench.relay._status().reasons == ("policy",)
+    assert bench.relay._status().state == "ready", "what ends soon runs on until then"
+    bench.relay._permits.refused = ("crowd.density: its legal basis FR-1 ended on 2026-11-23",)
+    assert bench.relay._status().state == "degraded"
+    assert bench.relay._status().reasons == ("policy",)

@@ -667,7 +667,7 @@ class Status(_Closed):
     reasons: tuple[
         Literal["camera", "microphone", "detector", "sense", "disk", "clock", "journal", "policy", "rate"], ...
     ] = ()
-    """Why it is degraded."""
+    """Why it is degraded; `policy` also, as a warning, from 30 days before a permission ends."""
 
 
 class DetectorNotice(_Closed):
@@ -804,6 +804,113 @@ class AuditHead(_Closed):
     """SHA-256 of the 32 bytes of the public key."""
     signature: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
     """Ed25519 over `vigie-audit-head-1`, a line feed, and the other fields as canonical JSON (RFC 8785)."""
+
+
+#: Largest notice, bytes of JSON.
+NOTICE_MAX_SIZE = 65_536
+#: An officer's or a maker's own words; nothing that sense says comes here.
+Words = Annotated[str, StringConstraints(max_length=4000)]
+
+
+class NoticeDetector(_Closed):
+    """One permission, as the policy states it."""
+
+    type: EventTypeName
+    mode: Literal["on", "shadow", "ended"]
+    """`shadow` is counted on the device and never sent; `ended` is past its last day."""
+    zones: tuple[Name, ...]
+    """Empty: all of the device."""
+    purpose: Words
+    """What it is for."""
+    basis: Basis
+    """Reference of the legal basis."""
+    body: Words
+    """The body responsible."""
+    contact: Words
+    """Where people ask, object or complain."""
+    retention_days: int
+    """For how long the receiver may keep the events, days."""
+    place: Words | None = None
+    """The place; absent: the device's site and zones."""
+    until: Date
+    """Last day."""
+
+
+class NoticeModel(_Closed):
+    """One network on the device that may serve."""
+
+    name: Words
+    version: Words
+    task: Literal["detect", "tag-sound", "check-patch"]
+    sha256: Sha256
+    """SHA-256 of its file."""
+    licence: Words
+    """SPDX identifier."""
+    measured: Words
+    """What its card says was measured; empty: not measured."""
+
+
+class RegisterEntry(_Closed):
+    """One language of an entry in the fields of the Algorithmic Transparency Standard 0.3.1 (algorithmregister.org)."""
+
+    standard_version: Literal["0.3.1"] = "0.3.1"
+    lang: Literal["en", "fr"]
+    last_change_date: Date
+    """When the policy was changed last."""
+    revision_date: Date | None = None
+    """When the first permission ends; absent where there is none."""
+    revision_note: Words
+    name: Words
+    organization: Words
+    department: Words
+    country: Words
+    contact_email: Words
+    description_short: Words
+    status: Literal["pilot", "operational", "retired"]
+    decision_making_process: Words
+    domain: Literal["public safety"] = "public safety"
+    area: Words
+    goal: Words
+    impact: Words
+    risks: Words
+    risk_category: Words
+    proportionality: Words
+    lawful_basis: Words
+    training_data: Words
+    source_data: Words
+    connected_data_sources: Words
+    description: Words
+    algorithm_type: Literal["hybrid"] = "hybrid"
+    methods_and_models: Words
+    performance: Words
+    type: Literal["descriptive"] = "descriptive"
+    monitoring: Words
+    human_intervention: Words
+    objection_procedure: Words
+    rollback: Words
+
+
+class Notice(_Closed):
+    """Retained on `notice`: what the public may know of this device, at most `NOTICE_MAX_SIZE` bytes."""
+
+    source: Annotated[str, StringConstraints(pattern=f"^/vigie/{_NAME}/{_NAME}$")]
+    """`/vigie/<site>/<device>`."""
+    agent: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.+-]{1,40}$")]
+    """Version of the agent."""
+    contract: int
+    """Version of the contract."""
+    config: Sha256
+    """SHA-256 of the configuration, without user names and passwords."""
+    policy: Sha256
+    """SHA-256 of the policy."""
+    k: Annotated[int, Field(ge=1, le=100)]
+    """No count below k people leaves the device."""
+    detectors: tuple[NoticeDetector, ...]
+    models: tuple[NoticeModel, ...]
+    audit_head: Words
+    """Topic on which the head of the audit log is published."""
+    register_entries: tuple[RegisterEntry, ...]
+    """The same in English and in French, for a public register."""
 
 
 def topic(site: str, device: str, *levels: str) -> str:

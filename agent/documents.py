@@ -40,6 +40,7 @@ from agent.contract import (
     Event,
     EventType,
     Health,
+    Notice,
     Observation,
     State,
     Status,
@@ -86,7 +87,7 @@ def documents() -> dict[str, str]:
 def schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schema of each message, by its name."""
     adapters: dict[str, TypeAdapter[Any]] = {"control": CONTROL}
-    models: tuple[type[BaseModel], ...] = (Event, Status, Birth, State, Count, Health, Suppressed, AuditHead)
+    models: tuple[type[BaseModel], ...] = (Event, Status, Birth, State, Count, Health, Suppressed, AuditHead, Notice)
     adapters.update({model.__name__.lower(): TypeAdapter(model) for model in models})
     return {name: _schema(adapter) for name, adapter in adapters.items()}
 
@@ -123,6 +124,7 @@ def asyncapi() -> dict[str, Any]:
             "health": _channel("health", topic("{site}", "{device}", "health"), _DEVICE),
             "suppressed": _channel("suppressed", topic("{site}", "{device}", "suppressed"), _DEVICE),
             "audithead": _channel("audithead", topic("{site}", "{device}", "audit", "head"), _DEVICE),
+            "notice": _channel("notice", topic("{site}", "{device}", "notice"), _DEVICE),
         },
         "operations": {
             "sendEvent": _send("event", "Tell what happens.", retain=False),
@@ -133,6 +135,7 @@ def asyncapi() -> dict[str, Any]:
             "sendHealth": _send("health", "Tell how the device is, in classes.", retain=False),
             "sendSuppressed": _send("suppressed", "Tell how much was held back in a day.", retain=False),
             "sendAuditHead": _send("audithead", "Commit to the audit log, at fixed intervals.", retain=True),
+            "sendNotice": _send("notice", "Tell the public what is detected, and why.", retain=True),
         },
         "components": {
             "messages": {
@@ -144,6 +147,7 @@ def asyncapi() -> dict[str, Any]:
                 "health": _message("health", "Health of the device", "application/json"),
                 "suppressed": _message("suppressed", "What was held back", "application/json"),
                 "audithead": _message("audithead", "Signed head of the audit log", "application/json"),
+                "notice": _message("notice", "What the public may know of the device", "application/json"),
             }
         },
     }

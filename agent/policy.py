@@ -3,6 +3,9 @@
 A data-protection officer writes it; on a device it belongs to root and neither process can change it. Both processes
 read it: sense starts no detector without an entry, and relay releases nothing without one. So a relay that was taken
 over can only narrow what is sensed, and a sense that was taken over can only send what the policy lets through.
+
+A permission has a last day, in the local time of the device: both processes stop using it at the same midnight, with
+nobody's help. `Policy.ending` warns of it ahead.
 """
 
 from __future__ import annotations
@@ -15,10 +18,22 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from agent.contract import ALARMS, CROWD_TYPES, ONSET_TYPES, PERSON_TYPES, Basis, EventType, Name
-from agent.settings import SettingsError, TypeLabel, explain, read_toml
+from agent.contract import ALARMS, CROWD_TYPES, INCIDENTS, ONSET_TYPES, PERSON_TYPES, Basis, EventType, Name
+from agent.presets import preset
+from agent.settings import (
+    CameraSettings,
+    MicrophoneSettings,
+    RuleSettings,
+    SettingsError,
+    TypeLabel,
+    explain,
+    read_toml,
+)
 
 Text = Annotated[str, Field(min_length=3, max_length=400)]
+
+#: Days before the end of a permission on which it is said in the log; from the first of them on, `status` says so too.
+WARN_DAYS = (30, 7, 1, 0)
 
 
 #: What goes at once leaves at a multiple of this, seconds, so that the moment itself tells little.
@@ -52,7 +67,14 @@ class DetectorPolicy(_Table):
     purpose: Text = Field(description="What it is for, in words that the public understands.")
     legal_basis: Basis = Field(description="Reference of the legal basis; it goes into every event.")
     body: Text = Field(description="The body responsible for it.")
-    until: dt.date = Field(description="Last day on which it may run.")
+    contact: Text = Field(description="Where people ask, object or complain: an address, e-mail or telephone number.")
+    retention_days: int = Field(
+        ge=0, le=3650, description="For how long whoever receives the events may keep them, days."
+    )
+    place: Text | None = Field(
+        None, description="The place in the public's words; unset: site and zones of the device."
+    )
+    until: dt.date = Field(description="Last day on which it may run, in the device's local time.")
     onset: bool = Field(
         False,
         description="Whether events tell to 100 µs when the sound began, so that several devices can locate it; "
@@ -69,6 +91,10 @@ class DetectorPolicy(_Table):
     def event_type(self) -> EventType:
         """The event type."""
         return EventType.parse(self.type)
+
+    def days_left(self, today: dt.date) -> int:
+        """Days until its last one; negative once it has ended."""
+        return (self.until - today).days
 
 
 class GatePolicy(_Table):
@@ -114,6 +140,20 @@ class Policy(_Table):
 
     detectors: tuple[DetectorPolicy, ...] = Field((), alias="detector")
     gate: GatePolicy = GatePolicy()
+    follows: str | None = Field(
+        None, description="Preset (`vigie policy preset`) whose list no entry may go beyond; unset: none."
+    )
+
+    @model_validator(mode="after")
+    def _keeps_to_the_preset(self) -> Policy:
+        if self.follows is not None:
+            named = preset(self.follows).types
+            beyond = sorted({d.type for d in self.detectors if d.type not in named})
+            if beyond:
+                raise ValueError(
+                    f"preset {self.follows} does not name {', '.join(beyond)}; it names {', '.join(named)}"
+                )
+        return self
 
     def entry(self, event_type: EventType, zone: str | None, today: dt.date) -> DetectorPolicy | str:
         """The permission for a detector, or the reason in words why there is none.
@@ -156,9 +196,56 @@ class Policy(_Table):
             for d in self.detectors
         )
 
+    def permitted(
+        self, sensor: CameraSettings | MicrophoneSettings, today: dt.date
+    ) -> tuple[list[RuleSettings], list[str]]:
+        """The rules that may run today, and for each other one the reason in words.
+
+        Incidents are left out: they are where something is seen, which `agent.behaviours.fusion` knows.
+        """
+        allowed, refused = [], []
+        for rule in sensor.rules:
+            if rule.event_type in INCIDENTS:
+                continue
+            entry = self.entry(rule.event_type, rule.zone, today)
+            if isinstance(entry, str):
+                refused.append(entry)
+            else:
+                allowed.append(rule)
+        return allowed, refused
+
+    def ending(self, today: dt.date) -> list[DetectorPolicy]:
+        """The permissions that end within `WARN_DAYS[0]` days and that no later one takes over, the first to end first.
+
+        Args:
+            today: The date.
+        """
+        near = [d for d in self.detectors if 0 <= d.days_left(today) <= WARN_DAYS[0]]
+        return sorted((d for d in near if not self._taken_over(d)), key=lambda d: d.until)
+
+    def _taken_over(self, entry: DetectorPolicy) -> bool:
+        """Whether another entry permits the same in the same zones for longer."""
+        return any(
+            d.type == entry.type
+            and d.until > entry.until
+            and (not d.zones or (entry.zones and set(entry.zones) <= set(d.zones)))
+            for d in self.detectors
+        )
+
     def digest(self) -> str:
         """SHA-256 of the whole policy, in hexadecimal."""
         return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
+
+
+def local_day(now: dt.datetime) -> dt.date:
+    """The day on which a permission is used: that of the device's own time zone.
+
+    Both processes ask here, and the machine has one time zone (`/etc/localtime`), so they agree on midnight.
+
+    Args:
+        now: The moment, aware.
+    """
+    return now.astimezone().date()
 
 
 class PolicyFile(_Table):

@@ -31,7 +31,6 @@ from agent.capture.frame import Frame, FrameSource
 from agent.capture.microphone import Microphone, open_sound
 from agent.capture.open import open_source
 from agent.contract import (
-    INCIDENTS,
     MAX_AGE_MS,
     MAX_ONSET_AGE,
     MAX_SLOTS,
@@ -61,7 +60,7 @@ from agent.perception.hearing import Ears, Hearing, Room
 from agent.perception.patch import PatchChecker, open_checker
 from agent.perception.scene import Detections, Detector, Need
 from agent.perception.tag import open_tagger
-from agent.policy import Policy
+from agent.policy import Policy, local_day
 from agent.settings import CameraSettings, MicrophoneSettings, RuleSettings, Settings, mask_url
 
 log = logging.getLogger(__name__)
@@ -93,25 +92,6 @@ def reaches_outside() -> bool:
             continue
         return True
     return False
-
-
-def permitted(
-    sensor: CameraSettings | MicrophoneSettings, policy: Policy, today: dt.date
-) -> tuple[list[RuleSettings], list[str]]:
-    """The rules that the policy allows today, and for each other one the reason in words.
-
-    Incidents are left out: they are where something is seen, which `agent.behaviours.fusion` knows.
-    """
-    allowed, refused = [], []
-    for rule in sensor.rules:
-        if rule.event_type in INCIDENTS:
-            continue
-        entry = policy.entry(rule.event_type, rule.zone, today)
-        if isinstance(entry, str):
-            refused.append(entry)
-        else:
-            allowed.append(rule)
-    return allowed, refused
 
 
 class Outlet:
@@ -428,17 +408,17 @@ class Sense:
 
     def _renew_watches(self) -> None:
         """Ask the policy again on every new day, since a permission has a last day."""
-        today = self._wall().date()
+        today = local_day(self._wall())
         if today == self._day:
             return
         self._day = today
         rules = []
         for camera in self._settings.cameras:
-            allowed, refused = permitted(camera, self._policy, today)
+            allowed, refused = self._policy.permitted(camera, today)
             for reason in refused:
                 log.warning("event=detector_refused camera=%s reason=%r", camera.name, reason)
             rules.append(allowed)
-        sound_rules, refused = permitted(self._settings.microphone, self._policy, today)
+        sound_rules, refused = self._policy.permitted(self._settings.microphone, today)
         watched, missing = watched_joints(self._settings, self._policy, today)
         for reason in [*refused, *missing]:
             log.warning("event=detector_refused sensor=microphone reason=%r", reason)

@@ -90,6 +90,8 @@ def _policy(until: dt.date) -> str:
             'purpose = "Trial of the camera: counted on the device, never sent"',
             'legal_basis = "TRIAL"',
             'body = "Whoever set up this device"',
+            'contact = "Ask at the place where the camera hangs"',
+            "retention_days = 0",
             f"until = {until}",
             "",
         ]

@@ -11,6 +11,7 @@ import ctypes
 import logging
 import os
 import random
+import resource
 import selectors
 import signal
 import socket
@@ -24,7 +25,7 @@ from types import FrameType
 
 log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 #: A child that leaves with one of these knows that another start would not help (see the table in agent.cli.app).
 _HOPELESS = frozenset({2})
 
@@ -205,3 +206,13 @@ def die_with_parent() -> None:
     """Ask the kernel to end this process when its parent is gone, so that `kill -9` of `vigie run` leaves nothing."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def never_dump_core() -> None:
+    """Ask the kernel for no core dump of this process, whatever handler there is: its memory holds pictures and keys.
+
+    A limit of zero is not enough, since a handler behind a pipe gets the memory all the same (man 5 core).
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0)

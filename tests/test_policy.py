@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.contract import ALARMS, CROWD_TYPES, EventType
-from agent.policy import DetectorPolicy, GatePolicy, Policy, PolicyError, load_policy
+from agent.policy import DetectorPolicy, GatePolicy, Policy, PolicyError, load_policy, local_day
 
 TODAY = dt.date(2026, 11, 23)
 ENTRY = {
@@ -18,6 +18,8 @@ ENTRY = {
     "purpose": "Safety of the quay",
     "legal_basis": "FR-2026-04/3",
     "body": "City",
+    "contact": "dpo@city.example",
+    "retention_days": 30,
     "until": "2026-11-23",
 }
 
@@ -61,7 +63,7 @@ def test_the_first_valid_entry_counts() -> None:
     assert (entry.mode, entry.legal_basis) == ("shadow", "NEW")
 
 
-@pytest.mark.parametrize("key", ["type", "purpose", "legal_basis", "body", "until"])
+@pytest.mark.parametrize("key", ["type", "purpose", "legal_basis", "body", "contact", "retention_days", "until"])
 def test_every_statement_is_demanded(key: str, tmp_path: Path) -> None:
     lines = [f"{name} = {value!r}" for name, value in ENTRY.items() if name != key]
     path = tmp_path / "policy.toml"
@@ -151,3 +153,43 @@ def test_what_may_be_told_on_some_day_is_known() -> None:
 def test_what_goes_at_once_leaves_at_the_next_tenth_of_a_second() -> None:
     assert GatePolicy().tick_of(EventType.SOUND_SCREAM) == 0.1
     assert GatePolicy().tick_of(EventType.CROWD_DENSITY) == 60
+
+
+def test_the_end_of_a_permission_is_seen_thirty_days_ahead() -> None:
+    rules = policy(ENTRY)
+    last = dt.date(2026, 11, 23)
+    assert rules.ending(last - dt.timedelta(days=31)) == []
+    assert rules.ending(last - dt.timedelta(days=30)) == list(rules.detectors)
+    assert rules.ending(last) == list(rules.detectors)
+    assert rules.ending(last + dt.timedelta(days=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("zones", "later", "warned"),
+    [([], {}, False), ([], {"zones": ["quay"]}, True), (["quay"], {"zones": ["quay", "gate"]}, False)],
+)
+def test_an_end_that_a_later_permission_takes_over_is_no_news(zones: list[str], later: Any, warned: bool) -> None:
+    rules = policy({**ENTRY, "zones": zones}, {**ENTRY, "until": "2027-11-23", **later})
+    assert bool(rules.ending(TODAY)) is warned
+
+
+def test_a_day_is_that_of_the_device() -> None:
+    before_midnight = dt.datetime(2026, 11, 23, 23, 59, 59).astimezone()
+    assert local_day(before_midnight) == local_day(before_midnight.astimezone(dt.timezone.utc)) == TODAY
+    assert local_day(before_midnight + dt.timedelta(seconds=1)) == TODAY + dt.timedelta(days=1)
+
+
+def test_a_policy_that_follows_a_text_cannot_go_beyond_its_list(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    lines = [f"{name} = {value!r}" for name, value in {**ENTRY, "type": "person.loitering"}.items()]
+    path.write_text('[policy]\nfollows = "fr-2023-828"\n[[policy.detector]]\n' + "\n".join(lines))
+    with pytest.raises(PolicyError, match=r"preset fr-2023-828 does not name person\.loitering; it names object"):
+        load_policy(path)
+    assert Policy.model_validate({"follows": "fr-2023-828", "detector": [ENTRY]}).follows == "fr-2023-828"
+
+
+def test_a_text_that_is_not_known_is_an_error_that_names_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text('[policy]\nfollows = "fr-2023-88"')
+    with pytest.raises(PolicyError, match="no preset is called 'fr-2023-88'; did you mean 'fr-2023-828'"):
+        load_policy(path)

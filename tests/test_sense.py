@@ -24,7 +24,7 @@ from agent.contract import (
     SenseState,
 )
 from agent.policy import DetectorPolicy, Policy
-from agent.sense import BACKLOG, Outlet, Sense, SenseError, permitted
+from agent.sense import BACKLOG, Outlet, Sense, SenseError
 from agent.settings import CameraSettings, Settings
 
 TODAY = dt.date(2026, 11, 23)
@@ -160,14 +160,16 @@ def test_a_rule_without_a_policy_entry_is_refused_in_words() -> None:
                 purpose="crowd safety",
                 legal_basis="FR-2026-04/3",
                 body="the city",
+                contact="dpo@city.example",
+                retention_days=30,
                 until=TODAY,
             ),
         )
     )
-    allowed, refused = permitted(camera("crowd.gathering", "person.loitering"), policy, TODAY)
+    allowed, refused = policy.permitted(camera("crowd.gathering", "person.loitering"), TODAY)
     assert [rule.type for rule in allowed] == ["crowd.gathering"]
     assert "person.loitering" in refused[0]
-    allowed, refused = permitted(camera("crowd.gathering"), policy, TODAY + dt.timedelta(days=1))
+    allowed, refused = policy.permitted(camera("crowd.gathering"), TODAY + dt.timedelta(days=1))
     assert not allowed
     assert "ended on 2026-11-23" in refused[0]
 
@@ -196,6 +198,8 @@ def running(sources: int, ends: tuple[socket.socket, socket.socket]) -> Sense:
                     "purpose": "crowd safety",
                     "legal_basis": "X",
                     "body": "the city",
+                    "contact": "dpo@city.example",
+                    "retention_days": 30,
                     "until": "2999-01-01",
                 }
             ]
@@ -278,7 +282,14 @@ def test_a_permission_that_ends_at_midnight_is_not_used_after_it(
     sense = running(2, ends)
     today = [dt.datetime(2026, 11, 23, 23, 59).astimezone()]
     sense._wall = lambda: today[0]
-    basis = {"type": "crowd.gathering", "purpose": "crowd safety", "legal_basis": "X", "body": "the city"}
+    basis = {
+        "type": "crowd.gathering",
+        "purpose": "crowd safety",
+        "legal_basis": "X",
+        "body": "the city",
+        "contact": "dpo@city.example",
+        "retention_days": 30,
+    }
     sense._policy = Policy.model_validate(
         {
             "detector": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -97,3 +98,12 @@ def test_relay_starts_before_sense_and_each_gets_its_own_end() -> None:
     assert list(sense.command[-2:]) == ["--config", "x.toml"]
     sense_end.close()
     relay_end.close()
+
+
+def test_a_process_that_must_not_dump_its_memory_cannot_be_made_to() -> None:
+    program = (
+        "from agent.supervise import never_dump_core; import ctypes, resource; never_dump_core();"
+        "print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "(0, 0) 0\n", "no room for a dump, and PR_GET_DUMPABLE says no"

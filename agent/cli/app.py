@@ -8,7 +8,23 @@ from __future__ import annotations
 
 import typer
 
-from agent.cli import audit, bench, config, contract, demo, events, models, relay, replay, run, status, test, version
+from agent.cli import (
+    audit,
+    bench,
+    config,
+    contract,
+    demo,
+    events,
+    models,
+    notice,
+    policy,
+    relay,
+    replay,
+    run,
+    status,
+    test,
+    version,
+)
 from agent.cli import eval as evaluation
 
 app = typer.Typer(
@@ -42,3 +58,6 @@ app.add_typer(contract.app, name="contract")
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(test.app, name="test")
+app.add_typer(audit.app, name="audit")
+app.add_typer(policy.app, name="policy")
+app.add_typer(notice.app, name="notice")

@@ -99,7 +99,15 @@ def everything() -> Policy:
     from agent.contract import EventType
     from agent.policy import Policy
 
-    basis = {"purpose": "all", "legal_basis": "NONE", "body": "all", "until": "9999-12-31", "below_flow": "all"}
+    basis = {
+        "purpose": "all",
+        "legal_basis": "NONE",
+        "body": "all",
+        "contact": "all",
+        "retention_days": 0,
+        "until": "9999-12-31",
+        "below_flow": "all",
+    }
     return Policy.model_validate({"detector": [{"type": t.label, **basis} for t in EventType]})
 
 

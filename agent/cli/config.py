@@ -62,8 +62,9 @@ def problems(config: Path | None) -> list[str]:
 def _of_rules(settings: Settings, policy: Policy | None) -> Iterator[str]:
     from agent.behaviours.registry import build
     from agent.behaviours.watch import Watch
+    from agent.policy import local_day
 
-    today = dt.datetime.now(dt.timezone.utc).date()
+    today = local_day(dt.datetime.now(dt.timezone.utc))
     for camera in settings.cameras:
         sound = True
         for rule in camera.rules:

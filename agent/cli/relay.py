@@ -17,10 +17,11 @@ def relay(config: ConfigFile = None, pipe_fd: PipeFd = None) -> None:
     from agent.relay.mqtt import MqttError
     from agent.relay.process import relay_main
     from agent.settings import SettingsError
-    from agent.supervise import die_with_parent
+    from agent.supervise import die_with_parent, never_dump_core
 
     settings = loaded(config)
     start_log(settings)
+    never_dump_core()
     if pipe_fd is not None:
         die_with_parent()
     try:

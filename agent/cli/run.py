@@ -37,10 +37,11 @@ def sense(config: ConfigFile = None, pipe_fd: PipeFd = None) -> None:
     from agent.policy import load_policy
     from agent.sense import SenseError, sense_main
     from agent.settings import SettingsError
-    from agent.supervise import die_with_parent
+    from agent.supervise import die_with_parent, never_dump_core
 
     settings = loaded(config)
     start_log(settings)
+    never_dump_core()
     if pipe_fd is not None:
         die_with_parent()
     try:

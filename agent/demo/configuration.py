@@ -70,6 +70,8 @@ def _policy() -> str:
             'legal_basis = "DEMO"',
             'body = "The person who runs this demonstration"',
             'below_flow = "Demonstration on recorded footage"',
+            'contact = "The person at this keyboard"',
+            "retention_days = 1",
             f"until = {until}",
         ]
     return "\n".join(lines) + "\n"

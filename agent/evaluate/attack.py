@@ -161,7 +161,14 @@ def settings() -> Settings:
 
 
 def _policy(gate: GatePolicy) -> Policy:
-    basis = {"purpose": "to be attacked", "legal_basis": "NONE", "body": "nobody", "until": "9999-12-31"}
+    basis = {
+        "purpose": "to be attacked",
+        "legal_basis": "NONE",
+        "body": "nobody",
+        "contact": "nobody",
+        "retention_days": 0,
+        "until": "9999-12-31",
+    }
     entries = [{"type": of.label, **basis, "below_flow": "to be attacked at every flow"} for of in _TYPES]
     return Policy.model_validate({"detector": entries, "gate": gate.model_dump()})
 

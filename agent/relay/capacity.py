@@ -46,7 +46,7 @@ from agent.contract import (
     Suppressed,
     Variant,
 )
-from agent.policy import GatePolicy, Policy, PolicyError
+from agent.policy import Policy, PolicyError
 from agent.relay.classes import count_classes
 from agent.settings import Settings
 
@@ -175,8 +175,8 @@ def capacity(settings: Settings, policy: Policy) -> Capacity:
         needed = sum(fixed.values()) + depth / 60
         raise PolicyError(
             [
-                f"policy.gate: too few bits: fixed messages and a saved burst take {needed:.0f} a minute, and two events "
-                f"{2 * dearest:.0f} at once; raise bits_per_minute or burst_bits"
+                f"policy.gate: too few bits: fixed messages and a saved burst take {needed:.0f} a minute, and two "
+                f"events {2 * dearest:.0f} at once; raise bits_per_minute or burst_bits"
             ]
         )
     return Capacity(

@@ -18,7 +18,7 @@ from fractions import Fraction
 from typing import Literal
 
 from agent.contract import MAX_COUNT, Count, EventType
-from agent.policy import Policy
+from agent.policy import Policy, local_day
 from agent.relay.budget import Budget
 from agent.relay.gate import Gate, utc
 from agent.relay.laplace import discrete_laplace
@@ -83,7 +83,7 @@ class Counts:
 
     def _count(self, zone: str, grain: int) -> Count:
         today = self._wall().date()
-        entry = self._policy.entry(EventType.CROWD_DENSITY, zone, today)
+        entry = self._policy.entry(EventType.CROWD_DENSITY, zone, local_day(self._wall()))
         permitted = not isinstance(entry, str) and entry.mode == "on"
         people = self._gate.people(zone) if permitted else None
         told: int | Literal["<k"] | None = "<k"

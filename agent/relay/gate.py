@@ -5,8 +5,8 @@ more than send valid observations at the bounded rate.
 
 Out, the rules of release:
 
-* **Permission.** Every release asks the policy for its type and zone on that day, in UTC (sense asks by local time, so
-  the earlier of the two midnights ends a permission). Mode `shadow` is counted per type and never sent.
+* **Permission.** Every release asks the policy for its type and zone on that day, as sense does. Mode `shadow` is
+  counted per type and never sent.
 * **Grain.** Alarms go at the next tenth of a second, stamped to the second. All else waits for the end of its grain,
   which lies on a multiple of the grain on the wall clock, so that the moment and the order of release say nothing, and
   is stamped with the beginning of the grain in which it happened. No stamp lies more than ten minutes back.
@@ -60,7 +60,7 @@ from agent.contract import (
     Phase,
     Variant,
 )
-from agent.policy import Policy
+from agent.policy import Policy, local_day
 from agent.relay.capacity import capacity
 from agent.relay.classes import count_class, duration_class
 from agent.relay.limit import TokenBucket
@@ -353,7 +353,7 @@ class Gate:
         return _State(count, level, variant)
 
     def _tell(self, key: _Key, episode: _Episode, phase: Phase) -> Release | None:
-        entry = self._policy.entry(key.type, key.zone, self._wall().date())
+        entry = self._policy.entry(key.type, key.zone, local_day(self._wall()))
         if isinstance(entry, str):
             self._counts["dropped.policy"] += 1
             return None

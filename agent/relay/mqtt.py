@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 5.0
 _POLL_S = 0.5
-#: Places of the window that events leave free, for birth, status and the audit log's head; else the last word could
-#: wait behind a backlog.
-_RESERVED = 3
+#: Places of the window that events leave free, for birth, notice, status and the audit log's head; else the last word
+#: could wait behind a backlog.
+_RESERVED = 4
 _MOST_UNDER_WAY = 65_535
 _NO_ANSWER = "the broker gave no answer to the greeting; its TLS, ACL or MQTT version may not fit"
 #: A connection that lasts this long was a good one: the next pause is short again.

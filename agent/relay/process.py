@@ -40,7 +40,7 @@ from agent.contract import (
     topic,
 )
 from agent.notify import notify
-from agent.policy import Policy
+from agent.policy import Policy, local_day
 from agent.relay.audit import MessageKind, canonical, head_line
 from agent.relay.budget import Budget
 from agent.relay.counts import Counts, exact
@@ -49,6 +49,8 @@ from agent.relay.health import health_of
 from agent.relay.journal import Journal, JournalFullError, Row
 from agent.relay.local import LocalServer, LocalStatus
 from agent.relay.mqtt import Acknowledged, Connected, Disconnected, Link
+from agent.relay.notice import NoticeError, notice
+from agent.relay.permits import Permits
 from agent.relay.state import States
 from agent.relay.totals import DailyTotals
 from agent.settings import Settings, SettingsError
@@ -68,6 +70,7 @@ _HOUSEKEEPING_S = 1.0
 _AFTER_SECOND_S = 0.002
 _EXPIRE_EVERY_S = 60.0
 _FLOOD_MEMORY_S = 60.0
+_WATCHDOG_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,8 @@ class Relay:
         self._policy = policy
         self._journal = journal
         self._link = link
+        self._permits = Permits(policy, [*settings.cameras, settings.microphone])
+        self._permits.look(local_day(_utc()))
         self._gate = Gate(settings, policy, now=time.monotonic, wall=_utc, synced=_synced)
         cost, per_day = exact(policy.gate.count_epsilon), exact(policy.gate.count_epsilon_per_day)
         self._counts = Counts(
@@ -150,6 +155,7 @@ class Relay:
         self._rate_dropped = 0
         self._rate_dropped_at = -math.inf
         self._expire_at = 0.0
+        self._watchdog_at = 0.0
         self._released = 0
         self._acknowledged = 0
         self._refused = 0
@@ -206,12 +212,17 @@ class Relay:
         self._expire()
         self._send()
         self._each_second()
+        if time.monotonic() >= self._watchdog_at:
+            self._watchdog_at = time.monotonic() + _WATCHDOG_EVERY_S
+            notify("WATCHDOG=1")
 
     def _each_second(self) -> None:
         """What leaves on the second at most, so that the moment itself tells little."""
         before, self._second = self._second, int(time.time())
         if before == self._second:
             return
+        if self._permits.look(local_day(_utc())):
+            self._tell_notice()
         status = self._status()
         connected = self._protocol is not None
         if connected and status != self._told and self._gate.pay(self._gate.capacity.status):
@@ -380,6 +391,7 @@ class Relay:
             self._told = status
         if self._head:
             self._link.publish(self._topic("audit", "head"), self._head, retain=True)
+        self._tell_notice()
 
     def _settle_answers(self) -> None:
         if not self._answered:
@@ -425,12 +437,13 @@ class Relay:
                 reasons.append("microphone")
             if health.detector in {DetectorState.MOTION, DetectorState.UNACCELERATED}:
                 reasons.append("detector")
-        if self._disk_full:
-            reasons.append("disk")
-        if self._journal.damaged:
-            reasons.append("journal")
-        if self._flooded():
-            reasons.append("rate")
+        own = {
+            "disk": self._disk_full,
+            "journal": self._journal.damaged,
+            "rate": self._flooded(),
+            "policy": bool(self._permits.refused),
+        }
+        reasons += [reason for reason, so in own.items() if so]
         if health is None and not silent:
             state = "starting"
         elif health is not None and health.sense is SenseState.PAUSED and not silent:
@@ -439,6 +452,8 @@ class Relay:
             state = "starting"
         else:
             state = "degraded" if reasons else "ready"
+        if self._permits.ending and "policy" not in reasons:
+            reasons.append("policy")  # a warning: what ends soon runs on until then
         return Status.model_validate({"state": state, "boot": self._journal.boot, "reasons": tuple(reasons)})
 
     def _flooded(self) -> bool:
@@ -462,6 +477,17 @@ class Relay:
             self._head = head_line(self._journal.publish_head())
             self._head_at = now + every - (now - self._started) % every
             self._link.publish(self._topic("audit", "head"), self._head, retain=True)
+
+    def _tell_notice(self) -> None:
+        """Publish what the public may know: with every connection, and on each new day, which can end a permission."""
+        if self._protocol is None:
+            return
+        try:
+            made = notice(self._settings, self._policy, local_day(_utc()))
+        except NoticeError as error:
+            log.warning("event=no_notice reason=%r", str(error))
+            return
+        self._say(_Message("notice", made, retain=True))
 
     def _birth(self) -> Birth:
         detectors = tuple(

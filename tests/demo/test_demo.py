@@ -10,7 +10,6 @@ from agent.behaviours.watch import Watch
 from agent.demo.clip import ClipError, fetch
 from agent.demo.configuration import write_configuration
 from agent.policy import load_policy
-from agent.sense import permitted
 from agent.settings import load
 
 
@@ -21,7 +20,7 @@ def test_the_configuration_of_the_demonstration_works(tmp_path: Path) -> None:
     (camera,) = settings.cameras
     assert camera.source == 'file:/odd "name".avi'
     Watch(camera)
-    allowed, refused = permitted(camera, policy, policy.detectors[0].until)
+    allowed, refused = policy.permitted(camera, policy.detectors[0].until)
     assert len(allowed) == 5
     assert not refused
 

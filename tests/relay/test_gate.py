@@ -86,6 +86,8 @@ def policy(
             "purpose": "Safety of the quay",
             "legal_basis": "FR-2026-04/3",
             "body": "City",
+            "contact": "dpo@city.example",
+            "retention_days": 30,
             "until": until,
             "onset": onset and t in ONSET_TYPES,
             "below_flow": "It saves lives",
@@ -300,8 +302,8 @@ def test_what_the_policy_does_not_name_is_dropped() -> None:
     assert bench.gate.counters == {"dropped.policy": 2}
 
 
-def test_a_permission_ends_at_midnight_utc_even_for_what_waits() -> None:
-    bench = Bench(policy(until="2026-11-23"), wall=dt.datetime(2026, 11, 23, 23, 59, 45, tzinfo=dt.timezone.utc))
+def test_a_permission_ends_at_local_midnight_even_for_what_waits() -> None:
+    bench = Bench(policy(until="2026-11-23"), wall=dt.datetime(2026, 11, 23, 23, 59, 45).astimezone())
     bench.see(EventType.ZONE_INTRUSION)
     assert phases(bench.wait(6)) == ["started"]
     bench.see(EventType.ZONE_INTRUSION, slot=2, zone=GATE)

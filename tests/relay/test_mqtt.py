@@ -157,13 +157,13 @@ def test_a_broker_that_was_away_is_tried_with_mqtt_5_again(broker: ScriptedBroke
     assert [connection.level for connection in broker.connections] == [5, 4, 5]
 
 
-def test_the_window_is_what_the_broker_allows_less_three_for_birth_status_and_head(
+def test_the_window_is_what_the_broker_allows_less_four_for_birth_notice_status_and_head(
     broker: ScriptedBroker, connect: Connect
 ) -> None:
     manners(broker, {"receive_maximum": 10})
     device = connect(inflight=64)
     device.wait(Connected)
-    assert device.link.window == 7
+    assert device.link.window == 6
 
 
 def test_the_last_word_does_not_wait_behind_a_full_window(broker: ScriptedBroker, connect: Connect) -> None:

@@ -62,7 +62,8 @@ def configure(folder: Path, port: int, **pipe_limits: float) -> Path:
     (folder / "policy.toml").write_text(
         "".join(
             f'[[policy.detector]]\ntype = "{label}"\npurpose = "First aid"\nlegal_basis = "FR-1"\nbody = "The city"\n'
-            'until = 2099-12-31\nbelow_flow = "Who has fallen needs help"\n'
+            'contact = "dpo@city.example"\nretention_days = 30\nuntil = 2099-12-31\n'
+            'below_flow = "Who has fallen needs help"\n'
             for label in ("person.down", "zone.intrusion", "crowd.density", "sound.scream")
         )
         + "[policy.gate]\nbits_per_minute = 1e6\nburst_bits = 1e6\ncrowd_grain_s = 0\n"
@@ -182,9 +183,9 @@ def test_birth_comes_first_and_is_retained_as_status_is(broker: ScriptedBroker, 
         root = "vigie/v1/site/camera/"
         return {(m.topic.removeprefix(root).partition("/")[0], m.retain) for m in broker.published()}
 
-    bench.until(lambda: len(kinds()) == 4, "birth, status, the audit log's head and an event")
+    bench.until(lambda: len(kinds()) == 5, "birth, notice, status, the audit log's head and an event")
     assert broker.published()[0].topic.endswith("/birth")
-    assert kinds() == {("birth", True), ("status", True), ("audit", True), ("event", False)}
+    assert kinds() == {("birth", True), ("notice", True), ("status", True), ("audit", True), ("event", False)}
 
 
 def test_what_was_not_acknowledged_is_sent_again_under_its_id(broker: ScriptedBroker, start: Start) -> None:
@@ -555,3 +556,15 @@ def test_relay_loads_nothing_that_could_see_or_hear() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_permission_that_ends_is_a_warning_and_one_that_lacks_a_fault(start: Start) -> None:
+    bench = start()
+    bench.say(READY)
+    bench.until(lambda: bench.relay._health is not None, "health is heard")
+    bench.relay._permits.ending = bench.relay._policy.detectors[:1]
+    assert bench.relay._status().reasons == ("policy",)
+    assert bench.relay._status().state == "ready", "what ends soon runs on until then"
+    bench.relay._permits.refused = ("crowd.density: its legal basis FR-1 ended on 2026-11-23",)
+    assert bench.relay._status().state == "degraded"
+    assert bench.relay._status().reasons == ("policy",)

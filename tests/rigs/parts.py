@@ -100,18 +100,32 @@ class Mosquitto:
 class Subscriber:
     """A client with a persistent session that keeps all it gets."""
 
-    def __init__(self, port: int, topic: str = "vigie/#") -> None:
-        """Connect, and again whenever the broker comes back."""
+    def __init__(self, port: int, topic: str = "vigie/#", tls: tuple[Path, Path, Path] | None = None) -> None:
+        """Connect, and again whenever the broker comes back.
+
+        Args:
+            port: Of the broker on loopback.
+            topic: What to subscribe to.
+            tls: Files of the authority, the certificate and its key; None for plain text.
+        """
         self.messages: list[tuple[str, Any]] = []
+        self._raw: list[tuple[str, bytes]] = []
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="rig-subscriber", clean_session=False)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, 1)
         self._client.on_message = self._keep
+        if tls:
+            self._client.tls_set(*map(str, tls))
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 
     def _keep(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        self._raw.append((message.topic, message.payload))
         self.messages.append((message.topic, json.loads(message.payload)))
+
+    def raw(self) -> list[tuple[str, bytes]]:
+        """All messages so far as they came."""
+        return list(self._raw)
 
     def events(self) -> list[dict[str, Any]]:
         """All events so far, doubles too."""
@@ -152,9 +166,9 @@ def mosquitto(folder: Path, *lines: str) -> Iterator[Mosquitto]:
 
 
 @contextlib.contextmanager
-def subscriber(port: int) -> Iterator[Subscriber]:
+def subscriber(port: int, tls: tuple[Path, Path, Path] | None = None) -> Iterator[Subscriber]:
     """A connected subscriber."""
-    client = Subscriber(port)
+    client = Subscriber(port, tls=tls)
     try:
         yield client
     finally:

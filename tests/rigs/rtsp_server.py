@@ -1,4 +1,4 @@
-"""An RTSP server with a test picture, run with the system's Python: `python3 rtsp_server.py PORT`."""
+"""An RTSP server with a test picture or a clip, run with the system's Python: `python3 rtsp_server.py PORT [MP4]`."""
 
 import sys
 
@@ -16,7 +16,11 @@ server = GstRtspServer.RTSPServer()
 server.set_address("127.0.0.1")
 server.set_service(sys.argv[1])
 factory = GstRtspServer.RTSPMediaFactory()
-factory.set_launch(f"( {_PICTURE} ! {_CODEC} )")
+if len(sys.argv) > 2:
+    _LAUNCH = f"filesrc location={sys.argv[2]} ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1"
+else:
+    _LAUNCH = f"{_PICTURE} ! {_CODEC}"
+factory.set_launch(f"( {_LAUNCH} )")
 factory.set_shared(True)
 server.get_mount_points().add_factory("/live", factory)
 server.attach(None)

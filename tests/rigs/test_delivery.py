@@ -28,7 +28,7 @@ def configuration(folder: Path, port: int) -> Path:
     (folder / "policy.toml").write_text(
         "[[policy.detector]]\n"
         'type = "person.down"\npurpose = "rig"\nlegal_basis = "RIG"\nbody = "the rig"\n'
-        f"until = {until}\n"
+        f'contact = "the rig"\nretention_days = 1\nuntil = {until}\n'
         'below_flow = "rig"\n[policy.gate]\nbits_per_minute = 1e6\nburst_bits = 1e6\n'
     )
     zones = "".join(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
-import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from parts import free_port, wait_for
+from rtsp_camera import Server, require_rtsp_server
 
 from agent.capture.camera import Camera
 from agent.capture.frame import SourceError
@@ -21,52 +18,10 @@ from agent.contract import CameraState
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(180)]
 
-PYTHON = "/usr/bin/python3"
-PROBE = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
-
-
-class Server:
-    """The RTSP server as a process."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"rtsp://user:secret@127.0.0.1:{self.port}/live"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it and wait until it listens."""
-        script = Path(__file__).with_name("rtsp_server.py")
-        self.process = subprocess.Popen(
-            [PYTHON, str(script), str(self.port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-
-        def listens() -> bool:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return True
-            return False
-
-        wait_for(listens, 20, "the RTSP server listens")
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """Kill -9, if it runs."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
-            self.process = None
-
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    if not Path(PYTHON).exists() or subprocess.run([PYTHON, "-c", PROBE], capture_output=True, check=False).returncode:
-        reason = "this rig needs GStreamer's RTSP server for the system's Python (see tests/rigs/README.md)"
-        if os.environ.get("VIGIE_REQUIRE_RIGS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require_rtsp_server()
     made = Server()
     try:
         made.start()

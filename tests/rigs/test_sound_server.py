@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
-import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,58 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 from parts import Subscriber, mosquitto, start_vigie, subscriber, wait_for
+from sound_server import SoundServer
 
 from agent.capture.microphone import Microphone, open_sound
 from agent.capture.sound import RATE_HZ
 from agent.contract import MicrophoneState
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(120)]
-
-
-class SoundServer:
-    """PulseAudio as a process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.socket = folder / "pulse.sock"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it and wait until it listens."""
-        for name in ("run", "home"):
-            (self.folder / name).mkdir(mode=0o700, exist_ok=True)
-        self.socket.unlink(missing_ok=True)
-        modules = (
-            f"module-native-protocol-unix socket={self.socket} auth-anonymous=1",
-            "module-null-sink sink_name=mic rate=16000 channels=1",
-        )
-        self.process = subprocess.Popen(
-            [
-                *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--disable-shm=yes"),
-                *(argument for module in modules for argument in ("-L", module)),
-            ],
-            env={**os.environ, "XDG_RUNTIME_DIR": f"{self.folder}/run", "HOME": f"{self.folder}/home"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        wait_for(self.socket.exists, 15, "the sound server listens")
-
-    def play(self, sound: Path) -> subprocess.Popen[bytes]:
-        """Play a file into the microphone."""
-        command = ["paplay", f"--server=unix:{self.socket}", "--latency-msec=20", "-d", "mic", str(sound)]
-        return subprocess.Popen(command)
-
-    def signal(self, number: signal.Signals) -> None:
-        """Freeze it or let it go on."""
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """Kill -9, if it runs."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait(10)
-            self.process = None
 
 
 @pytest.fixture
@@ -151,7 +104,8 @@ def configuration(folder: Path, port: int) -> Path:
     """An agent that has a camera without anything to see, and listens for shots."""
     (folder / "policy.toml").write_text(
         "[[policy.detector]]\ntype = 'sound.gunshot'\npurpose = 'Test of the microphone'\nlegal_basis = 'TEST'\n"
-        f"body = 'The tester'\nuntil = {dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=2)}\nonset = true\n"
+        "body = 'The tester'\ncontact = 'The tester'\nretention_days = 1\n"
+        f"until = {dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=2)}\nonset = true\n"
     )
     path = folder / "vigie.toml"
     path.write_text(

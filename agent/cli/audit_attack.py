@@ -228,8 +228,8 @@ first line here, and it is no better than types that one person starts:
 **Types that one person can start are not anonymous.** They are personal data as long as somebody could know who passed.
 One walker in four does what the type is about, at every camera; of a rarer behaviour read the curve at the flow of
 those who do it (one in twenty at 20 a minute is like one in four at 4). That is why they are refused where fewer than
-{gate.min_flow_per_min:g} people a minute pass (`min_flow_per_min`), unless the entry of the policy says why safety needs them
-(`below_flow`), and why they never tell their end. Even above that flow the line says how much is left.
+{gate.min_flow_per_min:g} people a minute pass (`min_flow_per_min`), unless the entry of the policy says why safety
+needs them (`below_flow`), and why they never tell their end. Even above that flow the line says how much is left.
 
 ## The other attacks, default gate
 

@@ -69,7 +69,7 @@ def test_a_number_is_read_by_its_changes_too() -> None:
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, Outcome]:
     gates = {name: POLICIES[name] for name in ("default", "gate off")}
-    return {outcome.policy: outcome for outcome in attack(100, 1, (1.0,), gates)}
+    return {outcome.policy: outcome for outcome in attack(100, 1, (2.0,), gates, hours=0.3)}
 
 
 def test_without_a_gate_the_attacks_succeed(outcomes: dict[str, Outcome]) -> None:
@@ -92,19 +92,19 @@ def test_what_falls_short_is_said(outcomes: dict[str, Outcome]) -> None:
     bad = {**default.advantages, ("crowd", "link"): Rate(0.06, 0.01, 0.11, 9, 9)}
     outcome = Outcome(default.flow, "default", default.walkers, bad, default.kept)
     assert any(
-        line.startswith("crowd.density at 1 walkers a minute: linking advantage 0.06") for line in shortfalls([outcome])
+        line.startswith("crowd.density at 2 walkers a minute: linking advantage 0.06") for line in shortfalls([outcome])
     )
 
 
 def test_the_same_seed_gives_the_same_outcome(outcomes: dict[str, Outcome]) -> None:
-    (again,) = attack(100, 1, (1.0,), {"gate off": None})
+    (again,) = attack(100, 1, (2.0,), {"gate off": None}, hours=0.3)
     assert again.advantages == outcomes["gate off"].advantages
 
 
 def test_the_document_names_every_gate_and_flow(outcomes: dict[str, Outcome]) -> None:
-    every = [Outcome(1.0, name, 100, outcomes["default"].advantages, outcomes["default"].kept) for name in POLICIES]
+    every = [Outcome(2.0, name, 100, outcomes["default"].advantages, outcomes["default"].kept) for name in POLICIES]
     text = document(every, 100, 1)
     for name in POLICIES:
-        assert f"| {name} | 1 |" in text
+        assert f"| {name} | 2 |" in text
     assert "not anonymous" in text
     assert "24000 bit" in text

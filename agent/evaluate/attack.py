@@ -97,7 +97,7 @@ _SLOTS = {event_type: slot for slot, event_type in enumerate(_TYPES)}
 #: The streets are watched from here on.
 _BEGIN = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
 #: Streets to learn from, as a multiple of those that are attacked.
-_LEARN = 3
+_LEARN = 1.5
 #: An arrival shows for so long, seconds.
 _SHOWS_S = 32.0
 #: Arrivals with which a table begins that says nothing.
@@ -638,7 +638,7 @@ def attack(
     """
     gates = POLICIES if gates is None else gates
     for flow in flows:
-        one, many = (walkers, hours), (_LEARN * walkers, _LEARN * hours)
+        one, many = (walkers, hours), (round(_LEARN * walkers), _LEARN * hours)
         runs = zip(
             watch(flow, *many, (seed, round(1000 * flow), 0), gates),
             watch(flow, *one, (seed, round(1000 * flow), 1), gates),

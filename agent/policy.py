@@ -118,7 +118,7 @@ class GatePolicy(_Table):
         0.5,
         ge=0,
         le=4,
-        description="Privacy loss of a person for each count on `count/<zone>` (the smaller, the noisier); 0: no counts.",
+        description="Privacy loss of a person for each number on `count/<zone>` (less is noisier); 0: no counts.",
     )
     count_epsilon_per_day: float = Field(
         120, ge=0, le=10_000, description="Privacy loss in a zone and day after which its counts stop until the next."

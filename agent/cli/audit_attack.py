@@ -32,7 +32,7 @@ _NAMES = {
 def attack(
     walkers: Annotated[
         int, typer.Option(min=100, help="Walkers in the attacked streets of each flow, at least.")
-    ] = 2000,
+    ] = 5000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Write the figures as Markdown too, such as to docs/anonymity.md.")
@@ -212,8 +212,8 @@ into the device. `agent/evaluate/walkers.py` says what is simpler than a street;
 
 ## Linking: did the one who passed here go on to the next camera?
 
-The default gate (k = {gate.k}, grains of {gate.crowd_grain_s} s and {gate.grain_s} s, epsilon {gate.count_epsilon:g}
-for each count):
+The default gate (k = {gate.k}, grains of {gate.crowd_grain_s} s and {gate.grain_s} s, a zone told of when it was the
+same at {gate.density_grains} ends of grains, epsilon {gate.count_epsilon:g} for each count):
 
 {_markdown(["from", *head], _rows(outcomes, "link", "default", _ANONYMOUS))}
 
@@ -228,8 +228,8 @@ first line here, and it is no better than types that one person starts:
 **Types that one person can start are not anonymous.** They are personal data as long as somebody could know who passed.
 One walker in four does what the type is about, at every camera; of a rarer behaviour read the curve at the flow of
 those who do it (one in twenty at 20 a minute is like one in four at 4). That is why they are refused where fewer than
-{gate.min_flow_per_min:g} people a minute pass (`min_flow_per_min`), unless the entry of the policy says why safety needs them
-(`below_flow`), and why they never tell their end. Even above that flow the line says how much is left.
+{gate.min_flow_per_min:g} people a minute pass (`min_flow_per_min`), unless the entry of the policy says why safety
+needs them (`below_flow`), and why they never tell their end. Even above that flow the line says how much is left.
 
 ## The other attacks, default gate
 
@@ -254,8 +254,8 @@ Exact episodes, and the number of people every second: the attacks are real.
 ## What each knob buys and costs
 
 Linking advantage, and beside it what is left: the share of what sense had to tell that is told (of the crowd, each
-time that a zone filled up to five people), and its median delay. A zone that has emptied again by the end of the grain
-is not told of.
+time that a zone filled up to five people), and its median delay. *No holding* tells a zone's state at every end of a
+grain instead of the second one at which it is the same: sooner and more often, and more of each who passes.
 
 {_markdown(["gate", "walkers/min", *_ANONYMOUS, "person", "crowd told", "sound told", "person told"], knobs)}
 

@@ -184,24 +184,24 @@ def statement(bound: Capacity) -> list[str]:
     )
     return [
         (
-            f"In an hour no more than {hour:.0f} bit can leave, whatever the sensing process does: types, places, times, "
-            "number and order of events, counts, health and status included."
+            f"In an hour no more than {hour:.0f} bit can leave, whatever the sensing process does: types, places, "
+            "times, number and order of events, counts, health and status included."
         ),
         (
             "That excludes pictures in motion and speech, which at its poorest takes "
             f"{_SPEECH_PER_MIN} bit a minute. {a_face}"
         ),
         (
-            f"It does not exclude a face template ({_A_TEMPLATE} bit), and {_A_HUMAN} bit name a human being among all: "
-            f"no more than one or two events ({dearest:.0f} bit the dearest). So volume alone proves no anonymity. The "
-            "other half is the closed schema, in which sense has no free bit to choose: every field is a class of what "
-            "it must be about, and every observation is checked again by relay. `vigie audit attack` measures what can "
-            "be made of the events of a sense that is honest."
+            f"It does not exclude a face template ({_A_TEMPLATE} bit) that a sense under somebody else's control "
+            f"spells in events, and {_A_HUMAN} bit name a human being among all: one or two events ({dearest:.0f} bit "
+            "the dearest). So volume alone proves no anonymity. The other half is the closed schema: every field is a "
+            "class of what happens, none has room for who, and relay checks every observation again. "
+            "`vigie audit attack` measures what can be made of the events of a sense that is honest."
         ),
         (
-            f"Not covered: each start of relay begins with {min(bound.depth, bound.reserve + bound.rate):.0f} bit saved "
-            "up, and each connection to the broker tells `status` and `state` once more; neither is for sense to bring "
-            "about. Where it shares a processor with relay, load could shift a message within its moment by "
+            f"Not covered: each start of relay begins with {min(bound.depth, bound.reserve + bound.rate):.0f} bit "
+            "saved up, and each connection to the broker tells `status` and `state` once more; neither is for sense to "
+            "bring about. Where it shares a processor with relay, load could shift a message within its moment by "
             "milliseconds; and whoever sets the clock of the device moves the moments."
         ),
     ]

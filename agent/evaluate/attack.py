@@ -2,8 +2,8 @@
 
 The streets of `agent.evaluate.walkers` are watched, the real gate stands between, and an attacker reads what it lets
 out. The attacker knows more than any event says: at which second the target came to a camera (of a type that is about
-one person, that it was the target who did it), the distances, and how walkers walk, and has learned from far more footage of the
-same streets, made the same way, with the truth beside it.
+one person, that it was the target who did it), the distances, and how walkers walk, and has learned from far more
+output of the same streets with the truth beside it.
 
 * **link**: did the target go on to the next camera, or turn off?
 * **single out**: was the target here at this second, or not?
@@ -49,6 +49,7 @@ from agent.contract import (
 )
 from agent.evaluate.walkers import (
     CORRIDORS,
+    EMPTIES_S,
     FILLS_S,
     ZONE_M,
     Bools,
@@ -80,6 +81,7 @@ POLICIES: dict[str, GatePolicy | None] = {
 }
 #: What is attacked: events of one sort, counts, and what surrounds them.
 FAMILIES = ("crowd", "count", "sound", "together", "loud", "person", "health", "sizes")
+EVENTS = ("crowd", "count", "sound", "person")
 #: What the attackers of `together` read at the same time.
 _TOGETHER = ("crowd", "count", "sound")
 #: What the outside sees of the encrypted connection is looked at so finely, seconds.
@@ -94,20 +96,18 @@ _TYPES = {
 _SLOTS = {event_type: slot for slot, event_type in enumerate(_TYPES)}
 #: The streets are watched from here on.
 _BEGIN = dt.datetime(2026, 11, 23, tzinfo=dt.timezone.utc)
-#: Streets to learn from and to choose by, as multiples of those that are attacked.
-_LEARN, _CHOOSE = 3, 1
+#: Streets to learn from, as a multiple of those that are attacked.
+_LEARN = 1.5
 #: An arrival shows for so long, seconds.
 _SHOWS_S = 32.0
 #: Arrivals with which a table begins that says nothing.
 _SHRINK = 10.0
 #: Points of the prior of an arrival, or of a speed.
 _POINTS = 200
-_RESAMPLES = 1000
+_RESAMPLES = 500
 _CLUSTER_S = 300.0
 #: Longer than any street lives, and a multiple of the above.
 _FURTHER_S = 3e8
-#: Nobody is asked about who comes so shortly before the end, seconds.
-_TAIL_S = 1000.0
 
 Told = list[tuple[float, Hashable]]
 
@@ -301,11 +301,10 @@ def behind(gate: GatePolicy | None, sensed: Sensed, seconds: float, noise: np.ra
 
 def _beginnings(changes: Sequence[EpisodeChange]) -> Floats:
     """When there was something to tell: an episode began, or a zone filled up to the class `medium` (five people)."""
-    before = [None, *changes[:-1]]
     return np.array(
         [
             now.time
-            for last, now in zip(before, changes, strict=True)
+            for last, now in zip([None, *changes], changes, strict=False)
             if now.phase is not Phase.ENDED
             and (now.level >= Level.MEDIUM or now.level is Level.NONE)
             and (last is None or last.phase is Phase.ENDED or last.level < min(now.level, Level.MEDIUM))
@@ -425,26 +424,26 @@ class Watched:
 
 
 def watch(
-    flow: float, walkers: int, times: int, seed: int, gates: dict[str, GatePolicy | None]
+    flow: float, walkers: int, hours: float, seed: tuple[int, ...], gates: dict[str, GatePolicy | None]
 ) -> Iterator[tuple[str, list[Watched]]]:
     """The same streets behind each gate.
 
     Args:
         flow: Walkers a minute.
         walkers: How many in all.
-        times: How many times as many, and as long.
+        hours: How long people are asked about at least.
         seed: Of everything random.
         gates: By name.
     """
     streets, sensed = [], []
     for number, gaps in enumerate(CORRIDORS):
-        rng = np.random.default_rng((seed, number))
-        made = street(gaps, flow, times * walkers // len(CORRIDORS) + 1, float(times), rng)
+        rng = np.random.default_rng((*seed, number))
+        made = street(gaps, flow, walkers // len(CORRIDORS) + 1, hours, rng)
         streets.append(made)
         at = (made.passages[made.passages.camera == camera] for camera in range(len(gaps) + 1))
         sensed.append([sense(passages, made.seconds, rng) for passages in at])
     for name, gate in gates.items():
-        noise = np.random.default_rng((seed, 99))
+        noise = np.random.default_rng((*seed, 99))
         yield (
             name,
             [
@@ -526,8 +525,8 @@ class _Site:
         """What each attack says of those who pass a camera."""
         here, made, rng = self._passages[camera], self._street, self._rng
         who = here[_targets(self._family, here)]
-        who = who[(who.enters > FILLS_S) & (who.enters < made.seconds - _TAIL_S)]
-        ghosts = rng.uniform(FILLS_S, made.seconds - _TAIL_S, len(who.enters))
+        who = who[(who.enters > FILLS_S) & (who.enters < made.seconds - EMPTIES_S)]
+        ghosts = rng.uniform(FILLS_S, made.seconds - EMPTIES_S, len(who.enters))
         both = np.concatenate([who.enters, ghosts])
         yield "single out", _Scores(self._at(camera, both), np.arange(len(both)) < len(ghosts), both)
         sized = who[(who.size == 1) | (who.size >= 3)]
@@ -629,33 +628,40 @@ def advantage(of: _Scores, threshold: float, rng: np.random.Generator) -> Rate:
 
 
 def attack(
-    walkers: int, seed: int, flows: Sequence[float] = FLOWS, gates: dict[str, GatePolicy | None] | None = None
+    walkers: int,
+    seed: int,
+    flows: Sequence[float] = FLOWS,
+    gates: dict[str, GatePolicy | None] | None = None,
+    hours: float = 0.5,
 ) -> Iterator[Outcome]:
     """Attack each flow behind each gate.
 
     Args:
-        walkers: People in the attacked streets of each flow, at least; an hour at least.
+        walkers: People in the attacked streets of each flow, at least.
         seed: Of everything random: the same seed gives the same outcome.
         flows: Walkers a minute.
-        gates: By name; None: `POLICIES`.
+        gates: By name; None: `POLICIES`. What surrounds the events is attacked behind the first one only.
+        hours: How long people are asked about at least.
     """
     gates = POLICIES if gates is None else gates
-    for place, flow in enumerate(flows):
-        seeds = [seed * 1000 + place * 10 + number for number in range(3)]
+    for flow in flows:
+        one, many = (walkers, hours), (round(_LEARN * walkers), _LEARN * hours)
         runs = zip(
-            watch(flow, walkers, _LEARN, seeds[0], gates),
-            watch(flow, walkers, _CHOOSE, seeds[1], gates),
-            watch(flow, walkers, 1, seeds[2], gates),
+            watch(flow, *many, (seed, round(1000 * flow), 0), gates),
+            watch(flow, *one, (seed, round(1000 * flow), 1), gates),
+            watch(flow, *one, (seed, round(1000 * flow), 2), gates),
             strict=True,
         )
         for (name, learn), (_, choose), (_, target) in runs:
-            yield _outcome(flow, name, gates[name], learn, choose, target, seed)
+            families = FAMILIES if name in {next(iter(gates)), "gate off"} else EVENTS
+            yield _outcome(flow, name, gates[name], families, learn, choose, target, seed)
 
 
 def _outcome(
     flow: float,
     name: str,
     gate: GatePolicy | None,
+    families: Sequence[str],
     learn: Sequence[Watched],
     choose: Sequence[Watched],
     target: Sequence[Watched],
@@ -663,7 +669,7 @@ def _outcome(
 ) -> Outcome:
     advantages: dict[tuple[str, str], Rate] = {}
     chosen: dict[str, _Reader] = {}
-    for family in FAMILIES:
+    for family in families:
         if family == "together":
             tries = [[chosen[one] for one in _TOGETHER if one in chosen]]
         else:

@@ -52,8 +52,9 @@ HEARD, LOUD, _STREET_PER_MIN = 0.02, 0.25, 0.05
 _SEEN = 0.95
 #: Sense's analysed rate falls by so much with each person in sight, share of the target, with that much noise. Chosen.
 _LOAD, _LOAD_NOISE = 0.01, 0.01
-#: Time at the beginning in which nothing is asked, since a corridor must fill first, seconds.
-FILLS_S = 600.0
+#: Time at the beginning, since a corridor must fill first, and at the end, since who has passed one camera must have the
+#: time to pass two more, in which nobody is asked about, seconds.
+FILLS_S, EMPTIES_S = 600.0, 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +113,13 @@ def street(gaps_m: tuple[float, ...], flow: float, walkers: int, hours: float, r
         gaps_m: Metres between its cameras.
         flow: Walkers a minute at each camera.
         walkers: How many there are at least, but for chance.
-        hours: How long it lives at least.
+        hours: How long people are asked about at least.
         rng: Source of everything random.
     """
     cameras = len(gaps_m) + 1
     mean_size = float(np.dot(GROUPS, range(1, len(GROUPS) + 1)))
     joins = np.array([1.0] + [1 - GOES_ON] * (cameras - 1)) * flow / mean_size / 60  # parties a second
-    seconds = max(3600 * hours, walkers / mean_size / joins.sum()) + FILLS_S
+    seconds = max(3600 * hours, walkers / mean_size / joins.sum()) + FILLS_S + EMPTIES_S
     number = rng.poisson(joins.sum() * seconds)
     time = rng.uniform(0, seconds, number)
     camera = rng.choice(cameras, number, p=joins / joins.sum())

@@ -175,8 +175,10 @@ def capacity(settings: Settings, policy: Policy) -> Capacity:
         needed = sum(fixed.values()) + depth / 60
         raise PolicyError(
             [
-                f"policy.gate: too few bits: fixed messages and a saved burst take {needed:.0f} a minute, and two "
-                f"events {2 * dearest:.0f} at once; raise bits_per_minute or burst_bits"
+                (
+                    f"policy.gate: too few bits: fixed messages and a saved burst take {needed:.0f} a minute, two "
+                    f"events {2 * dearest:.0f} at once; raise bits_per_minute or burst_bits"
+                )
             ]
         )
     return Capacity(

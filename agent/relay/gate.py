@@ -393,10 +393,10 @@ class Gate:
         return Release(key.type, data, self._stamp(moment, key.type), key.type in ALARMS)
 
     def _onset(self, episode: _Episode) -> dict[str, str]:
-        """When the sound began and how far off that may be, where sense has told it."""
-        if episode.onset is None:
+        """When the sound began and how far off that may be, where sense has told it; as a stamp, not too far back."""
+        if episode.onset is None or (age_s := self._now() - episode.onset) > MAX_AGE_MS / 1000:
             return {}
-        wall = self._wall().timestamp() - (self._now() - episode.onset)
+        wall = self._wall().timestamp() - age_s
         stamp = dt.datetime.fromtimestamp(round(wall, 4), dt.timezone.utc)
         return {
             "onset": f"{stamp:%Y-%m-%dT%H:%M:%S}.{stamp.microsecond // 100:04}Z",

@@ -64,7 +64,7 @@ def writable_memory(pid: int) -> Iterator[NDArray[np.uint32]]:
 
 
 def needles(sound: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """(N, 3, 2): two neighbours every fiftieth of a second, as played and as two frames of the front end weight them."""
+    """(N, 3, 2): two neighbours every fiftieth of a second, as played and as two frames weight them."""
     numbers = np.arange(0, len(sound) - 1, _EVERY)
     pairs = np.stack([sound[numbers], sound[numbers + 1]], axis=1)
     # Frames begin at 80 and every 160 samples from there.

@@ -622,7 +622,7 @@ class EventData(_Closed):
     onset: OnsetTimestamp | None = None
     """Onset of a gunshot or an explosion, where the policy allows it."""
     onset_error: OnsetErrorName | None = None
-    """How far off the onset may be, apart from what the clock is off and what the microphone's own electronics take."""
+    """How far off the onset may be, but for a soft beginning that the noise covers, the clock and the electronics."""
     evidence: EvidenceName | None = None
     """What was heard and what was seen that agree on an incident."""
     clock: ClockName

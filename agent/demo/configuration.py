@@ -1,4 +1,7 @@
-"""The configuration and the policy of `make run`: five behaviours on one camera, on stated demonstration grounds."""
+"""The configuration and the policy of `make run`, on stated demonstration grounds.
+
+Five behaviours on one camera, and three sounds where there is a microphone.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ _RULES: dict[str, dict[str, object]] = {
     "zone.intrusion": {"zone": "lawn", "classes": ["person"]},
     "direction.wrong_way": {"zone": "path", "allowed": [1, 0], "classes": ["person"]},
 }
+#: What it listens for.
+_SOUNDS = ("sound.gunshot", "sound.glass_break", "sound.siren")
 #: Shares of the frame; the lawn and the path lie where the default clip has them.
 _ZONES = {
     "square": [[0, 0], [1, 0], [1, 1], [0, 1]],
@@ -43,7 +48,7 @@ def write_configuration(folder: Path, source: str, microphone: str | None, mqtt:
         "[pipe]",
         f'socket = "{folder}/pipe.sock"',
         f'status_socket = "{folder}/status.sock"',
-        *(["[microphone]", f"source = {json.dumps(microphone)}"] if microphone else []),
+        *(_microphone(microphone) if microphone else []),
         "[[camera]]",
         'name = "square-cam"',
         f"source = {json.dumps(source)}",
@@ -58,11 +63,16 @@ def write_configuration(folder: Path, source: str, microphone: str | None, mqtt:
     return folder / "vigie.toml"
 
 
+def _microphone(source: str) -> list[str]:
+    rules = [line for label in _SOUNDS for line in ("[[microphone.rule]]", f'type = "{label}"')]
+    return ["[microphone]", f"source = {json.dumps(source)}", *rules]
+
+
 def _policy() -> str:
     until = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=1)
     # A short grain, so that a clip of 80 s shows something; a real policy keeps the default of 60 s.
     lines = ["[policy.gate]", "crowd_grain_s = 10"]
-    for label in _RULES:
+    for label in (*_RULES, *_SOUNDS):
         lines += [
             "[[policy.detector]]",
             f'type = "{label}"',

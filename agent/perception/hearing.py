@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.capture.sound import RATE_HZ, Block
 from agent.perception.logmel import BANDS, FLOOR, FRAME, FRAMES, HOP, PATCH, mel
-from agent.perception.onset import AROUND, find_onset
+from agent.perception.onset import AROUND, Onset, find_onset
 from agent.perception.tag import CLASSES, STEP, Tagger
 
 Floats = NDArray[np.float32]
@@ -52,7 +52,7 @@ _WARM_UP = 10
 _WINDOW_HOPS = 2
 #: What is heard first comes straight; what follows with less than this much of its rise may be an echo. dB.
 _ECHO_DB = 6.0
-#: An onset is known to so much where the clock is exact, seconds.
+#: An onset whose front is steep is known to so much on the clock of samples, seconds.
 ONSET_ERROR_S = 1e-3
 
 
@@ -174,7 +174,7 @@ class Ears:
         self._hops = 0
         self._open_hops = _WARM_UP
         self._clock = SampleClock()
-        self._onsets: deque[tuple[int, float]] = deque(maxlen=_WINDOW_HOPS + 1)
+        self._onsets: deque[Onset] = deque(maxlen=_WINDOW_HOPS + 1)
 
     def hear(self, block: Block) -> None:
         """The next block; tells a hearing at the end of every half second."""
@@ -213,7 +213,10 @@ class Ears:
         if scores.max() >= _INTERESTING:
             self._open_hops = max(self._open_hops, 1)
         onset = self._onset()
-        return Hearing(time, scores, onset, self._clock.error + ONSET_ERROR_S if onset is not None else 0.0)
+        if onset is None:
+            return Hearing(time, scores)
+        error = ONSET_ERROR_S + onset.front / RATE_HZ + self._clock.error
+        return Hearing(time, scores, self._clock.time(onset.place), error)
 
     def _look_for_onset(self) -> None:
         # Before the first sound there was none, which is no silence for it to rise from.
@@ -222,15 +225,13 @@ class Ears:
         found = [onset for row in heard if (onset := find_onset(row)) is not None]
         if found:
             steepest = max(found, key=lambda onset: onset.rise_db)
-            self._onsets.append((begin + steepest.place, steepest.rise_db))
+            self._onsets.append(replace(steepest, place=begin + steepest.place))
 
-    def _onset(self) -> float | None:
-        """When the first strong impulse of the window began."""
-        there = [(place, rise) for place, rise in self._onsets if place >= self._samples - PATCH]
-        if not there:
-            return None
-        strongest = max(rise for _, rise in there)
-        return self._clock.time(min(place for place, rise in there if rise >= strongest - _ECHO_DB))
+    def _onset(self) -> Onset | None:
+        """The first strong impulse of the window."""
+        there = [onset for onset in self._onsets if onset.place >= self._samples - PATCH]
+        least_db = max((onset.rise_db for onset in there), default=0.0) - _ECHO_DB
+        return next((onset for onset in there if onset.rise_db >= least_db), None)
 
     def _newest(self) -> Floats:
         """(frames of all channels, 64): the logarithm of the newest frames, as far down as a background goes."""

@@ -24,6 +24,8 @@ _AFTER, _BEFORE = 3, 30
 LEAST_RISE_DB = 6.5
 #: The stretch in which the moment is sought, samples before and after the steepest rise.
 _LEAD, _TAIL = 25 * _STEP, 6 * _STEP
+#: No front takes longer, samples.
+_FRONT = 10 * _STEP
 #: Fewest samples of a stretch whose variance means something.
 _LEAST = 8
 _WHITEN = np.float32(0.95)
@@ -39,10 +41,12 @@ class Onset:
     Attributes:
         place: Sample of its begin.
         rise_db: How far the power rises there.
+        front: How long it takes to half of its height, samples; what begins softly begins under the noise.
     """
 
     place: int
     rise_db: float
+    front: int
 
 
 def find_onset(samples: NDArray[np.float32]) -> Onset | None:
@@ -65,7 +69,9 @@ def find_onset(samples: NDArray[np.float32]) -> Onset | None:
         return None
     middle = int(places[steepest]) * _STEP
     begin = max(0, middle - _LEAD)
-    return Onset(begin + 1 + _part(white[begin : middle + _TAIL]), rise_db)
+    place = begin + _part(white[begin : middle + _TAIL])
+    height = np.abs(white[place : place + _FRONT])
+    return Onset(place + 1, rise_db, int(np.argmax(height >= height.max() / 2)))
 
 
 def _part(white: NDArray[np.float32]) -> int:

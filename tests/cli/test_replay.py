@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import av
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from agent.cli.app import app
@@ -106,3 +108,60 @@ def test_a_type_that_does_not_exist_cannot_be_looked_at(labels: Path) -> None:
 
     assert result.exit_code == 2
     assert "crowd.dance" in result.stderr
+
+
+def listening(folder: Path, *rules: str) -> Path:
+    """A configuration with these rules of the microphone."""
+    config = folder / "vigie.toml"
+    lines = ["[microphone]", *(line for rule in rules for line in ("[[microphone.rule]]", rule))]
+    config.write_text("\n".join(lines) + "\n")
+    return config
+
+
+def test_a_recorded_shot_becomes_lines_of_json(data: Path, tmp_path: Path) -> None:
+    config = listening(tmp_path, 'type = "sound.gunshot"', 'type = "sound.horn"', 'type = "incident.panic"')
+    shot = data / "audio" / "gunshot" / "21203e069d4ef6.ogg"
+    result = runner.invoke(app, ["replay", str(shot), "--rules", str(config)])
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(line["type"], line["phase"], line["zone"]) for line in lines] == [
+        ("sound.gunshot", "started", None),
+        ("sound.gunshot", "ended", None),
+    ]
+    assert lines[0]["t"] <= 1.0
+    assert lines[0]["onset"] == pytest.approx(0.13, abs=0.05)
+    assert "skipped: sound.horn: is experimental" in result.stderr
+    assert "skipped: incident.panic: needs a rule" in result.stderr
+
+
+def test_the_sound_track_of_a_clip_is_heard_beside_its_pictures(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIGIE_INFERENCE__DETECTOR", "motion")
+    shot, _ = soundfile.read(data / "audio" / "gunshot" / "21203e069d4ef6.ogg", dtype="float32")
+    clip = tmp_path / "clip.mp4"
+    with av.open(str(clip), "w") as container:
+        video = container.add_stream("mpeg4", rate=5)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("aac", rate=16_000, layout="mono")
+        for _ in range(10):
+            container.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(video.encode())
+        sound = av.AudioFrame.from_ndarray(shot[None], format="fltp", layout="mono")
+        sound.sample_rate = 16_000
+        container.mux(audio.encode(sound))
+        container.mux(audio.encode())
+    config = listening(tmp_path, 'type = "sound.gunshot"')
+    config.write_text(config.read_text() + '[[camera]]\nname = "c"\nsource = "sim:empty"\n')
+    result = runner.invoke(app, ["replay", str(clip), "--rules", str(config)])
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line)["phase"] for line in result.stdout.splitlines()] == ["started", "ended"]
+
+
+def test_a_recording_needs_rules_that_listen(data: Path, tmp_path: Path) -> None:
+    config = tmp_path / "vigie.toml"
+    config.write_text('[[camera]]\nname = "c"\nsource = "sim:empty"\n')
+    shot = data / "audio" / "gunshot" / "21203e069d4ef6.ogg"
+    result = runner.invoke(app, ["replay", str(shot), "--rules", str(config)])
+    assert result.exit_code == 3
+    assert "has no video in it" in result.stderr

@@ -99,7 +99,7 @@ def test_an_onset_is_timed_wherever_it_lies_in_its_hop(at_s: float) -> None:
     assert with_onset[0].time - at_s <= 2 * HOP_S
     for heard in with_onset:
         assert heard.onset == pytest.approx(at_s, abs=1e-3)
-        assert heard.onset_error == pytest.approx(module.ONSET_ERROR_S)
+        assert module.ONSET_ERROR_S <= heard.onset_error <= 2 * module.ONSET_ERROR_S
 
 
 def test_the_first_of_a_shot_and_its_echo_is_its_onset() -> None:

@@ -76,3 +76,23 @@ def test_it_hears_what_yamnet_hears(data: Path) -> None:
     session = onnxruntime.InferenceSession(yamnet.SerializeToString(), providers=["CPUExecutionProvider"])
     (theirs,) = session.run([logarithm.output[0]], {"waveform": noise(PATCH)[None]})
     np.testing.assert_allclose(logmel(noise(PATCH)), theirs[0].T, atol=2e-3)
+
+
+#: What librosa 0.11.0 makes of the chirp, natural logarithms; rows are frames, columns bands 2, 10, 20, 30, 40 and 60:
+#: S = np.abs(librosa.stft(np.pad(x, 56), n_fft=512, hop_length=160, win_length=400, window="hann", center=False)), and
+#: np.log(S.T @ W + 1e-3) with W as `by_definition` has the weights: librosa's own triangles are straight in hertz.
+BY_LIBROSA = np.array(
+    [
+        [-1.32768, 1.41313, 3.25776, 2.74011, -4.61616, -6.85285],
+        [-6.0306, -5.01766, -0.47729, 3.52899, 1.68939, -6.80201],
+        [-6.71452, -6.59065, -5.72649, -0.73614, 4.02362, -6.68666],
+        [-6.83871, -6.81161, -6.66027, -5.65835, 1.89005, -6.36384],
+        [-6.87576, -6.86652, -6.82514, -6.61488, -4.49829, -5.27148],
+    ]
+)
+
+
+def test_frames_windows_and_transform_are_those_of_librosa() -> None:
+    time = np.arange(1040) / RATE
+    chirp = (0.5 * np.sin(2 * np.pi * (200 * time + 40_000 * time**2))).astype(np.float32)
+    np.testing.assert_allclose(logmel(chirp)[:, [2, 10, 20, 30, 40, 60]], BY_LIBROSA, atol=1e-4)

@@ -32,7 +32,7 @@ class SurfaceTaggedParameters(Parameters):
     """Parameters of `surface.tagged`."""
 
     stand_s: float = Field(3.0, ge=0.5, le=60, description="How long somebody must have stood there, seconds.")
-    dwell_s: float = Field(20.0, ge=2, le=1800, description="How long it must have stayed without them, seconds.")
+    dwell_s: float = Field(30.0, ge=2, le=1800, description="How long it must have stayed without them, seconds.")
     writing_score: float = Field(
         0.0,
         ge=0,

@@ -9,8 +9,8 @@ was taken away are learned at once, and what is new is given to behaviours.
 
 Frames are brought to the brightness of `long` by a line through what looks as usual, in each colour; brightness that
 differs over wide areas is taken off as well; neither picture is believed nearer than a pixel, for cameras that tremble.
-A thing that some detection of a person or vehicle has in it, or in which something moves while its surroundings do not,
-is somebody who sits or stands still, and has to be quiet from then on.
+A thing in which the detector finds a person or vehicle now and then, or which settles anew and looks otherwise, as
+somebody does who shifts on a chair, has to be quiet from then on; whoever passes before it changes nothing.
 
 Known failures: things of less than about a sixtieth of the picture's width, and those of the ground's own colour; who
 is never found by the detector and sits like a stone; what comes while its place is covered all the time.
@@ -63,12 +63,16 @@ _PIXEL = np.ones((3, 3), np.uint8)
 _MAYBE, _IS = 0.15, 0.3
 #: A detection is the thing when it covers so much of it and is itself covered by it for so much.
 _COVERS, _FILLS = 0.6, 0.25
-#: Share of a thing that moves, so that it lives; its surroundings must move by less than half as much.
-_LIVES = 0.1
+#: Share of a thing that looks otherwise than before once it has settled again, so that it lives.
+_LIVES = 0.15
 #: A thing is looked at closely once nothing has moved in it for so long, and then this often, seconds.
 _CALM_S, _AGAIN_S = 2.0, 5.0
 #: A thing that nobody stands before is forgotten when it is not seen for so long, and else after the other, seconds.
-_LOST_S, _HIDDEN_S = 2.0, 120.0
+_LOST_S, _HIDDEN_S = 6.0, 120.0
+#: Share of it that somebody stands before, so that it cannot be judged.
+_HIDES = 0.3
+#: So long after they have gone, it has settled again, seconds: all votes are turned, and then cast.
+_BACK_S = 5.0
 #: What has stayed for so long belongs to the place, seconds.
 _BELONGS_S = 3600.0
 #: Things that are followed at most; memory is bounded.
@@ -87,7 +91,11 @@ class _Thing:
     area: int
     since: float
     seen: float
+    bare: float
     quiet_since: float
+    hidden: float = -math.inf
+    #: What it looked like when it was last taken to be quiet: where, which places of it, and the picture there.
+    face: tuple[tuple[slice, slice], Bools, Floats] | None = None
     compared: float = -math.inf
     difference: Difference | None = None
     likely: tuple[float, float, float] | None = None
@@ -142,13 +150,13 @@ class ChangeModel:
         if time - self._began < _WARM_UP_S:
             self._long[:] = self._short
             return self._told
-        self._follow(time, surely, changed)
+        self._follow(time, surely, changed, covered)
         for thing in self._things:
-            self._watch(time, thing, moving, covered, bodies, scores)
+            self._watch(time, thing, covered, bodies, scores)
         for thing in self._things:
             if time - thing.quiet_since >= _CALM_S and time - thing.compared >= _AGAIN_S and time == thing.seen:
                 self._compare(time, thing, image, covered)
-        self._let_go(time, covered)
+        self._let_go(time)
         scale = image.shape[1] / small.shape[1]
         self._told = tuple(_tell(t, scale) for t in self._things if t.difference and t.difference.cause is Cause.NEW)
         return self._told
@@ -255,7 +263,7 @@ class ChangeModel:
 
     # Things ----------------------------------------------------------------------------------------------------------
 
-    def _follow(self, time: float, surely: Bools, changed: Bools) -> None:
+    def _follow(self, time: float, surely: Bools, changed: Bools, covered: Bools) -> None:
         """Join what has changed to things that are known, or make new ones."""
         joined = cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_CLOSE, _TOGETHER)
         count, labels, stats, _ = cv2.connectedComponentsWithStats(joined)
@@ -271,25 +279,26 @@ class ChangeModel:
             known = [(int((thing.mask & mask).sum()), thing) for thing in self._things]
             shared, thing = max(known, key=lambda pair: pair[0], default=(0, None))
             if thing is None or shared < 0.3 * min(size, thing.area):
-                if len(self._things) >= _THINGS:
+                if len(self._things) >= _THINGS or (covered & mask).sum() > 0.5 * size:
                     continue
                 since = float(np.median(self._usual_at[mask & surely]))
-                thing = _Thing(next(self._numbers), np.zeros(4, np.intp), mask, size, since, time, time)
+                thing = _Thing(next(self._numbers), np.zeros(4, np.intp), mask, size, since, time, time, time)
                 self._things.append(thing)
+            elif (covered & thing.mask).sum() > _HIDES * thing.area:
+                continue
             elif thing.seen == time:  # it has fallen into pieces, of which this is a smaller one
                 thing.mask |= mask
             else:
                 if shared < 0.6 * max(size, thing.area):
-                    thing.compared, thing.harmless = -math.inf, 0  # it has become another
+                    thing.compared, thing.harmless, thing.face = -math.inf, 0, None  # it has become another
                 thing.mask = mask
-            thing.seen, thing.area = time, int(thing.mask.sum())
+            thing.seen = thing.bare = time
+            thing.area = int(thing.mask.sum())
             rows, columns = np.flatnonzero(thing.mask.any(axis=1)), np.flatnonzero(thing.mask.any(axis=0))
             thing.box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
-    def _watch(
-        self, time: float, thing: _Thing, moving: Bools, covered: Bools, bodies: FloatArray, scores: FloatArray
-    ) -> None:
-        """Whether it is somebody: found by the detector, or moving by itself."""
+    def _watch(self, time: float, thing: _Thing, covered: Bools, bodies: FloatArray, scores: FloatArray) -> None:
+        """Whether it is somebody: found by the detector, or shifting now and then."""
         x0, y0, x1, y1 = thing.box.tolist()
         area = (x1 - x0) * (y1 - y0)
         sides = np.minimum(bodies[:, 2:], [x1, y1]) - np.maximum(bodies[:, :2], [x0, y0])
@@ -297,16 +306,23 @@ class ChangeModel:
         whole = (bodies[:, 2:] - bodies[:, :2]).prod(axis=1)
         if ((scores >= _IS) & (shared >= _COVERS * area) & (shared >= _FILLS * whole)).any():
             thing.quiet_since = time
+        if (covered & thing.mask).sum() > _HIDES * thing.area:
+            thing.hidden = time
+            if time - thing.bare < _HIDDEN_S:
+                thing.seen = time
             return
-        margin = max(2, (x1 - x0 + y1 - y0) // 4)
-        window = np.s_[max(0, y0 - margin) : y1 + margin, max(0, x0 - margin) : x1 + margin]
-        free, inside, lively = ~covered[window], thing.mask[window], moving[window]
-        on, off = free & inside, free & ~inside
-        if on.sum() < 0.5 * thing.area:
+        if time - thing.hidden < _BACK_S or thing.seen < time:
             return
-        within = lively[on].mean()
-        if within > _LIVES and lively[off].mean() < within / 2 if off.any() else within > _LIVES:
+        if thing.face is not None:
+            window, places, face = thing.face
+            settled = places & (self._votes[window] >= _SETTLED)
+            if settled.sum() < 0.8 * places.sum():
+                return
+            if (_beyond(_bytes(self._short[window]), face)[settled] > _DIFFERS).mean() <= _LIVES:
+                return
             thing.quiet_since = time
+        window = np.s_[y0:y1, x0:x1]
+        thing.face = window, thing.mask[window].copy(), self._short[window].copy()
 
     def _compare(self, time: float, thing: _Thing, image: Image, covered: Bools) -> None:
         """Look at it closely, unless something stands before it."""
@@ -342,15 +358,14 @@ class ChangeModel:
             return None
         return (likely[0], likely[1], likely[2])
 
-    def _let_go(self, time: float, covered: Bools) -> None:
+    def _let_go(self, time: float) -> None:
         kept = []
         for thing in self._things:
             learned = thing.harmless >= _SURE or time - thing.since >= _BELONGS_S
             if learned:
                 self._long[thing.mask] = self._short[thing.mask]
                 self._learn_place(thing)
-            hidden = (covered & thing.mask).any()
-            if not learned and time - thing.seen < (_HIDDEN_S if hidden else _LOST_S):
+            if not learned and time - thing.seen < _LOST_S:
                 kept.append(thing)
         self._things = kept
 

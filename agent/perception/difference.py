@@ -107,7 +107,7 @@ def _cause(before: Image, after: Image, inside: Mask) -> Cause:
 
 
 def _light(before: Image, after: Image, old: Floats, new: Floats, core: NDArray[np.bool_]) -> bool:
-    fine_old, fine_new = _fine(old)[core], _fine(new)[core]
+    fine_old, fine_new = _fine(old, core), _fine(new, core)
     strong_old, strong_new = float(fine_old.std()), float(fine_new.std())
     if strong_old > _BLANK:
         together = float(((fine_old - fine_old.mean()) * (fine_new - fine_new.mean())).mean())
@@ -124,8 +124,11 @@ def _light(before: Image, after: Image, old: Floats, new: Floats, core: NDArray[
     return shadow and float(grey.std()) < _SPREAD * float(grey.mean())
 
 
-def _fine(grey: Floats) -> Floats:
-    return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), _FINE_PX), np.float32)
+def _fine(grey: Floats, core: NDArray[np.bool_]) -> Floats:
+    """(N,): what is fine in the picture there; what lies beside the place has no part in it."""
+    on = core.astype(np.float32)
+    share = cv2.GaussianBlur(on, (0, 0), _FINE_PX)[core]
+    return np.asarray(grey[core] - cv2.GaussianBlur(grey * on, (0, 0), _FINE_PX)[core] / share, np.float32)
 
 
 def _edges(grey: Floats) -> Floats:

@@ -75,14 +75,14 @@ def test_what_comes_and_stays_is_told_with_its_place_and_its_time() -> None:
     assert np.allclose(thing.box, PLACE, atol=6)
     assert 14 <= thing.since <= 15.5
     assert thing.quiet_since <= 20
-    assert thing.fill > 0.8
-    assert 0.25 < thing.stroke < 0.45
+    assert thing.fill > 0.9
+    assert 0.6 < thing.stroke < 0.8
     assert thing.likely is None
     assert {t.number for things in times.values() for t in things} == {thing.number}
 
 
 def test_what_is_taken_away_again_is_told_no_more() -> None:
-    times = {time: things for time, things in watch(45, lambda t: with_bag() if 15 <= t < 30 else GROUND)}
+    times = dict(watch(45, lambda t: with_bag() if 15 <= t < 30 else GROUND))
     assert times[28.8]
     assert not any(things for time, things in times.items() if time > 40)
 

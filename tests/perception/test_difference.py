@@ -64,7 +64,9 @@ def test_writing_is_thinner_than_a_disc_and_a_poster_fills_its_rectangle() -> No
     for x in (15, 25, 35, 45, 55):
         cv2.line(writing, (x, 30), (x + 12, 50), (30, 20, 20), 3)
     poster = BLANK.copy()
-    poster[25:60, 25:50] = ground(4, 0, 120)[25:60, 25:50]
+    poster[25:60, 25:50] = ground(4, 0, 255)[25:60, 25:50]
     strokes, blot, sheet = (compare(BLANK, image, EVERYWHERE) for image in (writing, disc(BLANK), poster))
-    assert strokes.stroke < 0.1 < 0.3 < blot.stroke
-    assert strokes.fill < 0.6 < blot.fill < 0.85 < sheet.fill
+    assert strokes.stroke < 0.2
+    assert min(blot.stroke, sheet.stroke) > 0.5
+    assert blot.fill < 0.85
+    assert sheet.fill > 0.95

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -100,11 +100,10 @@ class _Thing:
     difference: Difference | None = None
     likely: tuple[float, float, float] | None = None
     harmless: int = 0
-    told: StillThing | None = field(default=None)
 
 
 class ChangeModel:
-    """The lasting changes of one camera's picture."""
+    """The lasting changes of one camera's picture. One for each camera; not thread-safe."""
 
     def __init__(self, checker: PatchChecker | None = None) -> None:
         """Set up.
@@ -141,8 +140,8 @@ class ChangeModel:
         if surely.mean() > _OTHER_VIEW:
             self._learn_anew(time, image)
             return self._told
-        self._learn(elapsed, changed)
         covered = _painted(bodies, changed.shape)
+        self._learn(elapsed, covered)
         if time - self._fine_at >= _FINE_S:
             self._learn_fine(time, image, changed | moving | covered)
         if self._things:
@@ -233,12 +232,13 @@ class ChangeModel:
         beyond = _beyond(short, self._long * gain[..., None])
         return settled & (beyond > limit), settled & (beyond > limit // 2)
 
-    def _learn(self, elapsed: float, changed: Bools) -> None:
-        same = ~changed & (self._votes >= _SETTLED)
+    def _learn(self, elapsed: float, covered: Bools) -> None:
+        """Take what stays into `long`, where neither things nor people are; wide changes are learned like that too."""
+        place = (self._votes >= _SETTLED) & ~covered
         for thing in self._things:
-            same[thing.mask] = False
+            place[thing.mask] = False
         part = 1 - math.exp(-elapsed / _LEARN_S)
-        cv2.accumulateWeighted(self._short, self._long, part, same.view(np.uint8))
+        cv2.accumulateWeighted(self._short, self._long, part, place.view(np.uint8))
 
     def _see(self, time: float, image: Image) -> None:
         """Take the frame into the mean of the last few, in which noise and rain are weaker."""
@@ -363,14 +363,14 @@ class ChangeModel:
         for thing in self._things:
             learned = thing.harmless >= _SURE or time - thing.since >= _BELONGS_S
             if learned:
-                self._long[thing.mask] = self._short[thing.mask]
                 self._learn_place(thing)
-            if not learned and time - thing.seen < _LOST_S:
+            elif time - thing.seen < _LOST_S:
                 kept.append(thing)
         self._things = kept
 
     def _learn_place(self, thing: _Thing) -> None:
-        """Until the larger picture has learned the place anew, the small one stands in for it."""
+        """Take a place as it is now; until the larger picture has learned it, the small one stands in for it there."""
+        self._long[thing.mask] = self._short[thing.mask]
         height, width = self._fine.shape[:2]
         where = cv2.resize(thing.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
         self._fine[where] = cv2.resize(self._short, (width, height), interpolation=cv2.INTER_LINEAR)[where]

@@ -50,6 +50,11 @@ _DIFFERS, _DEVIATIONS = 14, 3.0
 _OFFSET, _GIVEN = np.uint8(3), np.array([4, 0, 4, 2], np.uint8)
 #: In how many seconds what stays the same is learned: the sun moves, and so do its shadows.
 _LEARN_S = 30.0
+#: A line of brightness is drawn through the means of patches of so many pixels; through how many at least, how unlike
+#: at least (standard deviation, grey levels), and how steep at most.
+_PATCH, _ENOUGH, _FLAT, _MOST_GAIN = 6, 20, 5.0, 3.0
+#: In how many seconds what is known takes on the brightness of the present, as evening falls.
+_DARKENS_S = 300.0
 #: The larger picture is learned so often, seconds.
 _FINE_S = 2.0
 #: Nothing is said before, seconds.
@@ -171,15 +176,19 @@ class ChangeModel:
         self._usual_at = np.full(small.shape[:2], time, np.float64)
         self._deviation = np.full(small.shape[:2], 2.0, np.float32)
         self._fine, self._fine_at = shrink(image, _FINE_WIDTH).astype(np.float32), -math.inf
-        self._recent, self._recent_at = self._fine, -math.inf
+        self._recent, self._recent_at = self._fine.copy(), -math.inf
         self._line = np.array([[1.0, 0.0]] * 3)
         self._things: list[_Thing] = []
         self._told = ()
 
     def _steadied(self, small: Image) -> Image:
         """The picture as bright as what is usual, though the camera or the sun has changed: a line in each colour."""
-        now = small[::6, ::6].reshape(-1, 3).T.astype(np.float32)
-        usual = self._long[::6, ::6].reshape(-1, 3).T.copy()
+        size = (max(1, small.shape[1] // _PATCH), max(1, small.shape[0] // _PATCH))
+        # Means of patches: noise would make every line too flat, and what is learned duller each time.
+        now, usual = (
+            cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(-1, 3).T.astype(np.float32)
+            for picture in (small, self._long)
+        )
         for colour, (x, y) in enumerate(zip(now, usual, strict=True)):
             exposed = (x > 3) & (x < 252)
             gain, offset = self._line[colour]
@@ -188,12 +197,11 @@ class ChangeModel:
                 if like.sum() < 0.3 * len(x):  # the old line tells nothing any more: begin with the medians
                     gain, offset = float(np.median(y)) / max(float(np.median(x)), 1.0), 0.0
                     like = exposed & (np.abs(gain * x + offset - y) < 2 * within)
-                if like.sum() < 20 or (spread := float(x[like].var())) < 25:
+                if like.sum() < _ENOUGH or (spread := float(x[like].std())) < _FLAT:
                     continue
-                mean_x, mean_y = float(x[like].mean()), float(y[like].mean())
-                gain = float(((x[like] - mean_x) * (y[like] - mean_y)).mean()) / spread
-                gain = min(max(gain, 0.3), 3.0)
-                offset = mean_y - gain * mean_x
+                # The reduced major axis, since both sides err (Kermack and Haldane, Biometrika 37, 1950).
+                gain = min(max(float(y[like].std()) / spread, 1 / _MOST_GAIN), _MOST_GAIN)
+                offset = float(y[like].mean()) - gain * float(x[like].mean())
             self._line[colour] = gain, offset
         return self._corrected(small)
 
@@ -240,6 +248,18 @@ class ChangeModel:
         part = 1 - math.exp(-elapsed / _LEARN_S)
         cv2.accumulateWeighted(self._short, self._long, part, place.view(np.uint8))
 
+    def _darken(self, elapsed: float) -> None:
+        """Bring all that is known a little nearer to the present brightness, and the line nearer to none."""
+        rest = math.exp(-elapsed / _DARKENS_S)
+        gain, offset = self._line.T.copy()
+        self._line = np.stack([gain**rest, offset * rest], axis=1)
+        factor = (self._line[:, 0] / gain).astype(np.float32)
+        shift = (self._line[:, 1] - factor * offset).astype(np.float32)
+        faces = [thing.face[2] for thing in self._things if thing.face]
+        for picture in (self._long, self._short, self._fine, self._recent, *faces):
+            np.multiply(picture, factor, out=picture)
+            np.add(picture, shift, out=picture)
+
     def _see(self, time: float, image: Image) -> None:
         """Take the frame into the mean of the last few, in which noise and rain are weaker."""
         fine = self._corrected(shrink(image, _FINE_WIDTH))
@@ -252,6 +272,7 @@ class ChangeModel:
         """Take the frame into the larger picture, where nothing is unusual."""
         elapsed = min(time - self._fine_at, 2 * _FINE_S)
         self._fine_at = time
+        self._darken(elapsed)
         fine = self._corrected(shrink(image, _FINE_WIDTH))
         doubtful = cv2.dilate(unusual.astype(np.uint8), _TOGETHER) > 0
         for thing in self._things:

@@ -21,6 +21,7 @@ def pattern(width: int, height: int, low: int, high: int, seed: int) -> Image:
     return np.asarray(cv2.GaussianBlur(grain, (0, 0), 2), np.uint8)
 
 
+NOISES = np.round(RANDOM.normal(0, 3, (6, HEIGHT, WIDTH, 3))).astype(np.int16)
 GROUND = pattern(WIDTH, HEIGHT, 40, 230, 2)
 BAG = pattern(40, 36, 0, 90, 3)
 #: Where the bag lies: x0 y0 x1 y1.
@@ -33,8 +34,8 @@ def with_bag(ground: Image = GROUND, x: int = PLACE[0]) -> Image:
     return image
 
 
-def noisy(image: Image, gain: float = 1.0) -> Image:
-    return np.clip(image * gain + RANDOM.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
+def noisy(image: Image) -> Image:
+    return np.clip(image + NOISES[RANDOM.integers(len(NOISES))], 0, 255).astype(np.uint8)
 
 
 def somebody(box: Sequence[float], score: float = 0.8) -> Detections:

@@ -66,8 +66,9 @@ _TOGETHER = np.ones((5, 5), np.uint8)
 _PIXEL = np.ones((3, 3), np.uint8)
 #: Detections of at least this score may stand before a thing; of at least this one, they are the thing.
 _MAYBE, _IS = 0.15, 0.3
-#: A detection is the thing when it covers so much of it and is itself covered by it for so much.
-_COVERS, _FILLS = 0.6, 0.25
+#: A detection is the thing when they share so much (intersection over union), and when less of the thing than the other
+#: looks otherwise than in the last seconds: who passes before it is somebody else.
+_IS_IT, _PASSES = 0.4, 0.3
 #: Share of a thing that looks otherwise than before once it has settled again, so that it lives.
 _LIVES = 0.15
 #: A thing is looked at closely once nothing has moved in it for so long, and then this often, seconds.
@@ -156,7 +157,7 @@ class ChangeModel:
             return self._told
         self._follow(time, surely, changed, covered)
         for thing in self._things:
-            self._watch(time, thing, covered, bodies, scores)
+            self._watch(time, thing, moving, covered, bodies, scores)
         for thing in self._things:
             if time - thing.quiet_since >= _CALM_S and time - thing.compared >= _AGAIN_S and time == thing.seen:
                 self._compare(time, thing, image, covered)
@@ -318,14 +319,17 @@ class ChangeModel:
             rows, columns = np.flatnonzero(thing.mask.any(axis=1)), np.flatnonzero(thing.mask.any(axis=0))
             thing.box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
-    def _watch(self, time: float, thing: _Thing, covered: Bools, bodies: FloatArray, scores: FloatArray) -> None:
+    def _watch(
+        self, time: float, thing: _Thing, moving: Bools, covered: Bools, bodies: FloatArray, scores: FloatArray
+    ) -> None:
         """Whether it is somebody: found by the detector, or shifting now and then."""
         x0, y0, x1, y1 = thing.box.tolist()
         area = (x1 - x0) * (y1 - y0)
         sides = np.minimum(bodies[:, 2:], [x1, y1]) - np.maximum(bodies[:, :2], [x0, y0])
         shared = np.clip(sides, 0, None).prod(axis=1)
         whole = (bodies[:, 2:] - bodies[:, :2]).prod(axis=1)
-        if ((scores >= _IS) & (shared >= _COVERS * area) & (shared >= _FILLS * whole)).any():
+        found = (scores >= _IS) & (shared >= _IS_IT * (area + whole - shared))
+        if found.any() and moving[thing.mask].mean() < _PASSES:
             thing.quiet_since = time
         if (covered & thing.mask).sum() > _HIDES * thing.area:
             thing.hidden = time

@@ -64,7 +64,7 @@ def test_a_track_that_begins_beside_it_goes_on_with_the_one_that_was_lost_there(
     play = Play(scene)
     play.until(20, at(1, BESIDE))
     play.until(22, at(1, BESIDE), thing=BAG)
-    play.until(25, thing=BAG)
+    play.until(24, thing=BAG)
     (left,) = play.until(45, at(2, BESIDE), thing=BAG)
     assert left.gone_s == 0
     (left,) = play.until(55, at(2, FAR), thing=BAG)
@@ -75,10 +75,10 @@ def test_who_is_lost_beside_it_is_gone_after_some_seconds(scene: MakeScene) -> N
     play = Play(scene)
     play.until(20, at(1, BESIDE))
     play.until(22, at(1, BESIDE), thing=BAG)
-    (left,) = play.until(30, thing=BAG)
+    (left,) = play.until(26, thing=BAG)
     assert left.gone_s == 0
     (left,) = play.until(60, thing=BAG)
-    assert 27 <= left.gone_s <= 29
+    assert 32 <= left.gone_s <= 34
 
 
 def test_who_walks_out_of_the_picture_is_gone_at_once(scene: MakeScene) -> None:

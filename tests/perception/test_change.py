@@ -29,13 +29,13 @@ PLACE = (200, 180, 240, 216)
 
 
 def with_bag(ground: Image = GROUND, x: int = PLACE[0]) -> Image:
-    image = ground.copy()
+    image: Image = ground.copy()
     image[PLACE[1] : PLACE[3], x : x + 40] = BAG
     return image
 
 
 def noisy(image: Image) -> Image:
-    return np.clip(image + NOISES[RANDOM.integers(len(NOISES))], 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image + NOISES[RANDOM.integers(len(NOISES))], 0, 255).astype(np.uint8), np.uint8)
 
 
 def somebody(box: Sequence[float], score: float = 0.8) -> Detections:
@@ -103,7 +103,7 @@ def test_another_exposure_is_no_thing(gain: float) -> None:
 
 def test_a_thing_outlives_another_exposure() -> None:
     def picture(time: float) -> Image:
-        return np.clip(put_down(time) * (0.75 if time > 30 else 1.0), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(put_down(time) * (0.75 if time > 30 else 1.0), 0, 255).astype(np.uint8), np.uint8)
 
     times = dict(watch(50, picture))
     assert {len(things) for time, things in times.items() if time > 25} == {1}
@@ -121,7 +121,7 @@ def test_a_trembling_camera_sees_no_things() -> None:
     steps = np.random.default_rng(5).integers(-2, 3, (200, 2))
 
     def picture(time: float) -> Image:
-        return np.roll(GROUND, tuple(steps[round(time * FPS)].tolist()), axis=(0, 1))
+        return np.asarray(np.roll(GROUND, tuple(steps[round(time * FPS)].tolist()), axis=(0, 1)), np.uint8)
 
     assert told(40, picture) == []
 
@@ -130,7 +130,7 @@ def test_who_moves_within_is_not_quiet() -> None:
     """Somebody sits there whom the detector never finds: now and then the head turns."""
 
     def picture(time: float) -> Image:
-        image = put_down(time).copy()
+        image: Image = put_down(time).copy()
         if time >= 15:
             y = PLACE[1] + 4 + (0 if int(time / 8) % 2 else 14)
             image[y : y + 12, PLACE[0] + 10 : PLACE[0] + 30] = 220
@@ -150,7 +150,7 @@ def test_a_thing_outlives_somebody_who_stands_before_it() -> None:
     person = pattern(70, 200, 0, 255, 7)
 
     def picture(time: float) -> Image:
-        image = put_down(time).copy()
+        image: Image = put_down(time).copy()
         if 30 <= time < 50:
             image[60:260, 185:255] = person
         return image

@@ -21,15 +21,14 @@ BLANK = np.full((SIDE, SIDE, 3), 150, np.uint8)
 
 
 def disc(image: Image, colour: tuple[int, int, int] = (20, 25, 60), radius: int = 18) -> Image:
-    drawn = image.copy()
+    drawn: Image = image.copy()
     cv2.circle(drawn, (40, 40), radius, colour, cv2.FILLED)
     return drawn
 
 
 def shaded(image: Image, gain: float) -> Image:
-    return np.clip(disc(np.ones_like(image) * 255, (0, 0, 0)) / 255 * image * (1 - gain) + image * gain, 0, 255).astype(
-        np.uint8
-    )
+    full = disc(np.full_like(image, 255), (0, 0, 0)) / 255
+    return np.asarray(image * (full * (1 - gain) + gain), np.uint8)
 
 
 def test_the_same_is_no_difference() -> None:

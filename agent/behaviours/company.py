@@ -24,8 +24,8 @@ from agent.perception.scene import FloatArray, Scene, StillThing
 
 #: The past is kept so often and so long, seconds: somebody may hide for minutes what he has put down.
 _STEP_S, _PAST_S = 0.5, 180.0
-#: Who is beside it so long before or after a place was last as usual, seconds, has brought what is there.
-_BEFORE_S, _AFTER_S = 2.0, 6.0
+#: Who is beside it until so long after a place was last as usual, seconds, has brought what is there.
+_AFTER_S = 6.0
 #: A track that is lost beside the thing counts as there for so long, seconds.
 _LOST_S = 5.0
 #: A track that begins so soon after it, seconds, and so near, heights of the person, goes on with it.
@@ -89,7 +89,9 @@ class _Owners:
 class Company:
     """Follows the owners of still things."""
 
-    def __init__(self, classes: NDArray[np.uint8], *, beside: float, near: float, lower: float) -> None:
+    def __init__(
+        self, classes: NDArray[np.uint8], *, beside: float, near: float, lower: float, before_s: float
+    ) -> None:
         """Set up.
 
         Args:
@@ -98,9 +100,11 @@ class Company:
             near: How far they may go and still be with it, heights of their boxes.
             lower: Which part of a box is measured from, 0 to 1, from below: the feet for things on the ground, all of
                 it for things on a wall.
+            before_s: Who was beside it so long before the place was last as usual, seconds, has brought it too: what
+                is hardly to be told from the place at first is noticed late.
         """
         self._classes = classes
-        self._beside, self._near, self._lower = beside, near, lower
+        self._beside, self._near, self._lower, self._before_s = beside, near, lower, before_s
         self._past: deque[tuple[float, NDArray[np.int64], FloatArray, NDArray[np.bool_]]] = deque()
         self._known: set[int] = set()
         self._owners: dict[int, _Owners] = {}
@@ -136,7 +140,7 @@ class Company:
         for moment, ids, boxes, inside in self._past:
             self._follow(owners, thing, moment, ids, boxes, inside, known)
             known.update(ids.tolist())
-            if thing.since - _BEFORE_S <= moment <= thing.since + _AFTER_S:
+            if thing.since - self._before_s <= moment <= thing.since + _AFTER_S:
                 beside = self._distances(thing, boxes) <= self._beside
                 if beside.any():
                     owners.stayed_s += _STEP_S

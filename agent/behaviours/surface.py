@@ -40,7 +40,7 @@ class SurfaceWatch:
         """
         self._zone = zone
         self._stand_s, self._dwell_s = stand_s, dwell_s
-        self._company = Company(class_numbers(["person"]), beside=_BESIDE, near=_NEAR, lower=1.0)
+        self._company = Company(class_numbers(["person"]), beside=_BESIDE, near=_NEAR, lower=1.0, before_s=20)
 
     def update(self, scene: Scene) -> list[StillThing]:
         """What has been done to the surface by now, posters apart."""

@@ -104,6 +104,8 @@ class _Thing:
     face: tuple[tuple[slice, slice], Bools, Floats] | None = None
     compared: float = -math.inf
     difference: Difference | None = None
+    #: The box of the difference, as seen in the larger picture, widths of the picture.
+    extent: NDArray[np.float64] | None = None
     likely: tuple[float, float, float] | None = None
     harmless: int = 0
 
@@ -162,8 +164,7 @@ class ChangeModel:
             if time - thing.quiet_since >= _CALM_S and time - thing.compared >= _AGAIN_S and time == thing.seen:
                 self._compare(time, thing, image, covered)
         self._let_go(time)
-        scale = image.shape[1] / small.shape[1]
-        self._told = tuple(_tell(t, scale) for t in self._things if t.difference and t.difference.cause is Cause.NEW)
+        self._told = tuple(told for thing in self._things if (told := _tell(thing, image.shape[1])))
         return self._told
 
     # Pixels ----------------------------------------------------------------------------------------------------------
@@ -357,7 +358,7 @@ class ChangeModel:
         height, width = self._fine.shape[:2]
         scale = width / thing.mask.shape[1]
         x0, y0, x1, y1 = thing.box.tolist()
-        margin = max(2, (x1 - x0 + y1 - y0) // 4)
+        margin = max(4, (x1 - x0 + y1 - y0) // 3)
         x0, y0, x1, y1 = max(0, x0 - margin), max(0, y0 - margin), x1 + margin, y1 + margin
         mask = cv2.dilate(thing.mask[y0:y1, x0:x1].astype(np.uint8), _PIXEL)
         left, top = round(x0 * scale), round(y0 * scale)
@@ -366,6 +367,7 @@ class ChangeModel:
         where = np.asarray(cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST), np.uint8)
         after = _lit_alike(before, _bytes(self._recent[top:bottom, left:right]), where)
         thing.difference = compare(before, after, where)
+        thing.extent = (np.array(thing.difference.box) + np.array([left, top, left, top])) / width
         if thing.difference.cause is Cause.NEW:
             thing.harmless = 0
             if self._checker is not None and thing.likely is None:
@@ -374,9 +376,9 @@ class ChangeModel:
             thing.harmless += 1
 
     def _shows(self, thing: _Thing, image: Image) -> tuple[float, float, float] | None:
-        scale = image.shape[1] / thing.mask.shape[1]
-        x0, y0, x1, y1 = (round(value * scale) for value in thing.box.tolist())
         assert self._checker is not None  # noqa: S101 - whoever asks has seen it
+        assert thing.extent is not None  # noqa: S101 - it has just been compared
+        x0, y0, x1, y1 = (round(value * image.shape[1]) for value in thing.extent.tolist())
         try:
             (likely,) = self._checker.check([image[y0:y1, x0:x1]]).tolist()
         except InferenceError:
@@ -449,14 +451,17 @@ def _lit_alike(before: Image, after: Image, where: NDArray[np.uint8]) -> Image:
     return _bytes(after.astype(np.float32) * np.clip(gain, 0.5, 2.0).astype(np.float32))
 
 
-def _tell(thing: _Thing, scale: float) -> StillThing:
-    assert thing.difference is not None  # noqa: S101 - only what was compared is told
-    x0, y0, x1, y1 = (thing.box * scale).tolist()
+def _tell(thing: _Thing, width: int) -> StillThing | None:
+    """What is known of a thing, if it is something new."""
+    if thing.difference is None or thing.extent is None or thing.difference.cause is not Cause.NEW:
+        return None
+    x0, y0, x1, y1 = (thing.extent * width).tolist()
+    left, top, right, bottom = thing.difference.box
     return StillThing(
         number=thing.number,
         box=(x0, y0, x1, y1),
         since=thing.since,
-        area=thing.area / max(float((thing.box[2:] - thing.box[:2]).prod()), 1.0),
+        area=thing.difference.area / ((right - left) * (bottom - top)),
         quiet_since=thing.quiet_since,
         stroke=thing.difference.stroke,
         fill=thing.difference.fill,

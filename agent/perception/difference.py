@@ -27,6 +27,8 @@ Mask = NDArray[np.uint8]
 
 #: Differs by so many grey levels in some colour: more than noise that has been averaged, less than worn paint.
 _DIFFERS = 12
+#: Pixels that differ at least.
+_LEAST = 6
 #: Strength of a pattern below which it is the sensor's noise, grey levels (standard deviation of what is fine).
 _BLANK = 2.5
 #: Correlation of what is fine before and after, -1 to 1, above which it is the same pattern.
@@ -55,18 +57,20 @@ class Difference:
 
     Attributes:
         cause: Why.
+        box: x0 y0 x1 y1 of what differs, pixels of the two pictures.
         area: Pixels that differ.
         stroke: Width of its thickest part over the diagonal of its extent: 0.1 to 0.3 for writing, 0.7 for a square.
         fill: Share of the smallest rectangle, turned as may be, that its convex outline fills: 1 for a poster.
     """
 
     cause: Cause
+    box: tuple[int, int, int, int]
     area: int
     stroke: float
     fill: float
 
 
-_NOTHING = Difference(Cause.NONE, 0, 0.0, 0.0)
+_NOTHING = Difference(Cause.NONE, (0, 0, 0, 0), 0, 0.0, 0.0)
 
 
 def compare(before: Image, after: Image, where: Mask) -> Difference:
@@ -75,21 +79,25 @@ def compare(before: Image, after: Image, where: Mask) -> Difference:
     Args:
         before: (H, W, 3) uint8, BGR: what was there for long, with some of the surroundings.
         after: The same place now, lit alike on the whole.
-        where: (H, W) uint8, not 0 roughly where it differs.
+        where: (H, W) uint8, not 0 where it differs in some part; what belongs to that is found around it.
     """
-    inside = np.asarray(cv2.morphologyEx(_differs(before, after), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
-    inside &= where
+    differs = _differs(before, after)
+    _, labels = cv2.connectedComponents(cv2.dilate(differs, np.ones((5, 5), np.uint8)))
+    meant = np.unique(labels[(where > 0) & (differs > 0)])
+    inside = np.asarray(np.isin(labels, meant) & (differs > 0), np.uint8)
     area = cv2.countNonZero(inside)
-    if area < 6:
+    if area < _LEAST:
         return _NOTHING
-    return Difference(_cause(before, after, inside), area, *_shape(inside))
+    x, y, wide, high = cv2.boundingRect(inside)
+    return Difference(_cause(before, after, inside), (x, y, x + wide, y + high), area, *_shape(inside))
 
 
 def _differs(before: Image, after: Image) -> Mask:
     """(H, W): 1 where the one picture has what the other has nowhere within a pixel, for a camera that trembles."""
     kernel = np.ones((3, 3), np.uint8)
     above, below = cv2.subtract(after, cv2.dilate(before, kernel)), cv2.subtract(cv2.erode(before, kernel), after)
-    return np.asarray(cv2.max(above, below).max(axis=2) > _DIFFERS, np.uint8)
+    differs = np.asarray(cv2.max(above, below).max(axis=2) > _DIFFERS, np.uint8)
+    return np.asarray(cv2.morphologyEx(differs, cv2.MORPH_CLOSE, kernel), np.uint8)
 
 
 def _cause(before: Image, after: Image, inside: Mask) -> Cause:

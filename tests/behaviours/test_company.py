@@ -17,7 +17,7 @@ class Play:
 
     def __init__(self, scene: MakeScene) -> None:
         self._scene = scene
-        self._company = Company(class_numbers(["person"]), beside=0.6, near=1.5, lower=0.3)
+        self._company = Company(class_numbers(["person"]), beside=0.6, near=1.5, lower=0.3, before_s=2)
         self.time = 0.0
 
     def until(self, time: float, *standing: Standing, thing: StillThing | None = None) -> list[Left]:

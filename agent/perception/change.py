@@ -60,7 +60,7 @@ _FINE_S = 2.0
 #: Nothing is said before, seconds.
 _WARM_UP_S = 8.0
 #: Least and largest share of the picture that a thing fills; more than the last of it at once is another view.
-_LEAST, _LARGEST, _OTHER_VIEW = 0.0003, 0.15, 0.5
+_LEAST, _LARGEST, _OTHER_VIEW = 0.0003, 0.15, 0.4
 #: What is this near belongs together, pixels of the small picture: letters to a word.
 _TOGETHER = np.ones((5, 5), np.uint8)
 _PIXEL = np.ones((3, 3), np.uint8)
@@ -164,7 +164,7 @@ class ChangeModel:
             if time - thing.quiet_since >= _CALM_S and time - thing.compared >= _AGAIN_S and time == thing.seen:
                 self._compare(time, thing, image, covered)
         self._let_go(time)
-        self._told = tuple(told for thing in self._things if (told := _tell(thing, image.shape[1])))
+        self._told = tuple(told for thing in self._things if (told := _tell(thing, *image.shape[:2])))
         return self._told
 
     # Pixels ----------------------------------------------------------------------------------------------------------
@@ -451,11 +451,13 @@ def _lit_alike(before: Image, after: Image, where: NDArray[np.uint8]) -> Image:
     return _bytes(after.astype(np.float32) * np.clip(gain, 0.5, 2.0).astype(np.float32))
 
 
-def _tell(thing: _Thing, width: int) -> StillThing | None:
+def _tell(thing: _Thing, height: int, width: int) -> StillThing | None:
     """What is known of a thing, if it is something new."""
     if thing.difference is None or thing.extent is None or thing.difference.cause is not Cause.NEW:
         return None
     x0, y0, x1, y1 = (thing.extent * width).tolist()
+    if (x1 - x0) * (y1 - y0) > _OTHER_VIEW * width * height:
+        return None
     left, top, right, bottom = thing.difference.box
     return StillThing(
         number=thing.number,

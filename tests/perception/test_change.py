@@ -184,12 +184,13 @@ def test_the_patch_checker_is_asked_once_what_a_thing_is() -> None:
 
 def test_another_size_of_picture_begins_anew() -> None:
     model = ChangeModel()
-    for tick in range(200):
+    for tick in range(100):
         model.update(tick / FPS, noisy(put_down(tick / FPS)), Tracks.empty(), Detections.empty())
     small = cv2.resize(with_bag(), (200, 150))
     assert model.update(41.0, np.asarray(small, np.uint8), Tracks.empty(), Detections.empty()) == ()
 
 
 def test_another_view_begins_anew() -> None:
-    other = pattern(WIDTH, HEIGHT, 0, 255, 9)
+    blocks = np.random.default_rng(9).integers(0, 255, (15, 20, 3)).astype(np.uint8)
+    other = np.asarray(cv2.resize(blocks, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST), np.uint8)
     assert told(40, lambda t: other if t > 15 else GROUND) == []

@@ -11,6 +11,7 @@ an owner whom the detector loses beside the thing counts as gone after some seco
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
@@ -23,11 +24,12 @@ from agent.perception.scene import FloatArray, Scene, StillThing
 
 #: The past is kept so often and so long, seconds: somebody may hide for minutes what he has put down.
 _STEP_S, _PAST_S = 0.5, 180.0
-#: Who is beside it so long before or after a place was last as usual, seconds, has brought what is there.
-_BEFORE_S, _AFTER_S = 2.0, 6.0
-#: A track that is lost beside the thing counts as there for so long, seconds, and one that begins there
-#: goes on with it.
-_LOST_S = 10.0
+#: Who is beside it until so long after a place was last as usual, seconds, has brought what is there.
+_AFTER_S = 6.0
+#: A track that is lost beside the thing counts as there for so long, seconds.
+_LOST_S = 5.0
+#: A track that begins so soon after it, seconds, and so near, heights of the person, goes on with it.
+_BRIDGE_S, _STEP_ASIDE = 3.0, 0.75
 #: Longest time unseen of somebody who is there, seconds.
 _UNSEEN_S = 1.0
 #: This near to the edge of the picture, somebody is about to leave it, share of its width or height.
@@ -59,20 +61,37 @@ def lies_in(zone: Zone, scene: Scene, thing: StillThing) -> bool:
     return bool(zone.contains(np.array([[(x0 + x1) / 2 / scene.width, y1 / scene.height]], np.float32))[0])
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """When and where an owner was last seen, by its feet in pixels, and whether near and not leaving the picture."""
+
+    time: float
+    stays: bool
+    x: float
+    y: float
+    tall: float
+
+    def goes_on_at(self, other: _Seen) -> bool:
+        """Whether it may be the same who is seen there soon after."""
+        reach = _STEP_ASIDE * max(self.tall, other.tall)
+        return other.time - self.time <= _BRIDGE_S and math.hypot(other.x - self.x, other.y - self.y) <= reach
+
+
 @dataclass(slots=True)
 class _Owners:
     near_at: float
     tall: float = 0.0
     feet: float = 0.0
     stayed_s: float = 0.0
-    #: For each owner: when it was last seen, and whether it was near then, and not leaving the picture.
-    seen: dict[int, tuple[float, bool]] = field(default_factory=dict)
+    seen: dict[int, _Seen] = field(default_factory=dict)
 
 
 class Company:
     """Follows the owners of still things."""
 
-    def __init__(self, classes: NDArray[np.uint8], *, beside: float, near: float, lower: float) -> None:
+    def __init__(
+        self, classes: NDArray[np.uint8], *, beside: float, near: float, lower: float, before_s: float
+    ) -> None:
         """Set up.
 
         Args:
@@ -81,9 +100,11 @@ class Company:
             near: How far they may go and still be with it, heights of their boxes.
             lower: Which part of a box is measured from, 0 to 1, from below: the feet for things on the ground, all of
                 it for things on a wall.
+            before_s: Who was beside it so long before the place was last as usual, seconds, has brought it too: what
+                is hardly to be told from the place at first is noticed late.
         """
         self._classes = classes
-        self._beside, self._near, self._lower = beside, near, lower
+        self._beside, self._near, self._lower, self._before_s = beside, near, lower, before_s
         self._past: deque[tuple[float, NDArray[np.int64], FloatArray, NDArray[np.bool_]]] = deque()
         self._known: set[int] = set()
         self._owners: dict[int, _Owners] = {}
@@ -119,13 +140,16 @@ class Company:
         for moment, ids, boxes, inside in self._past:
             self._follow(owners, thing, moment, ids, boxes, inside, known)
             known.update(ids.tolist())
-            if thing.since - _BEFORE_S <= moment <= thing.since + _AFTER_S:
+            if thing.since - self._before_s <= moment <= thing.since + _AFTER_S:
                 beside = self._distances(thing, boxes) <= self._beside
                 if beside.any():
                     owners.stayed_s += _STEP_S
                     owners.tall = max(owners.tall, float((boxes[:, 3] - boxes[:, 1])[beside].max()))
                     feet += boxes[beside, 3].tolist()
-                    owners.seen.update((i, (moment, True)) for i in ids[beside].tolist())
+                    owners.seen.update(
+                        (i, _seen(moment, True, box))
+                        for i, box in zip(ids[beside].tolist(), boxes[beside], strict=True)
+                    )
         owners.feet = median(feet) if feet else 0.0
         return owners
 
@@ -140,18 +164,23 @@ class Company:
         known: set[int],
     ) -> None:
         """Who of the owners is near at a moment; `known` are the tracks that were there before."""
-        near = dict(zip(ids.tolist(), (self._distances(thing, boxes) <= self._near).tolist(), strict=True))
-        seen = owners.seen
-        lost = {i for i, (at, stays) in seen.items() if stays and i not in near and time - at <= _LOST_S}
-        for i in near.keys() - known - seen.keys():
-            if near[i] and lost:  # it goes on with the track that was lost last
-                del seen[last := max(lost, key=lambda j: seen[j][0])]
-                lost.remove(last)
-                seen[i] = (time, True)
-        for i, whole in zip(ids.tolist(), inside.tolist(), strict=True):
-            if i in seen:
-                seen[i] = (time, near[i] and whole)
-        if lost or any(near.get(i) for i in seen):
+        near = (self._distances(thing, boxes) <= self._near).tolist()
+        here, seen = set(ids.tolist()), owners.seen
+        lost = {i for i, last in seen.items() if last.stays and i not in here and time - last.time <= _LOST_S}
+        for i, box, stays, whole in zip(ids.tolist(), boxes, near, inside.tolist(), strict=True):
+            now = _seen(time, stays and whole, box)
+            if i not in seen and i not in known and stays:
+                before = next((j for j in lost if seen[j].goes_on_at(now)), None)
+                if before is None:
+                    continue
+                lost.remove(before)
+                del seen[before]
+            elif i not in seen:
+                continue
+            seen[i] = now
+            if stays:
+                owners.near_at = time
+        if lost:
             owners.near_at = time
 
     def _distances(self, thing: StillThing, boxes: FloatArray) -> FloatArray:
@@ -168,3 +197,8 @@ class Company:
         self._past.clear()
         self._known.clear()
         self._owners.clear()
+
+
+def _seen(time: float, stays: bool, box: FloatArray) -> _Seen:
+    x0, y0, x1, y1 = box.tolist()
+    return _Seen(time, stays, (x0 + x1) / 2, y1, y1 - y0)

@@ -47,7 +47,7 @@ class ObjectAbandoned:
     def __init__(self, zone: Zone, parameters: ObjectAbandonedParameters) -> None:
         self._zone = zone
         self._dwell_s = parameters.dwell_s
-        self._company = Company(class_numbers(["person"]), beside=_BESIDE, near=parameters.reach, lower=0.3)
+        self._company = Company(class_numbers(["person"]), beside=_BESIDE, near=parameters.reach, lower=0.3, before_s=5)
         self._episode = Episode(EventType.OBJECT_ABANDONED, zone.name, release_s=parameters.release_s)
 
     def update(self, scene: Scene) -> list[EpisodeChange]:

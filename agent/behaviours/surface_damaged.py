@@ -23,7 +23,7 @@ class SurfaceDamagedParameters(Parameters):
     """Parameters of `surface.damaged`."""
 
     stand_s: float = Field(3.0, ge=0.5, le=60, description="How long somebody must have stood there, seconds.")
-    dwell_s: float = Field(20.0, ge=2, le=1800, description="How long it must have stayed without them, seconds.")
+    dwell_s: float = Field(30.0, ge=2, le=1800, description="How long it must have stayed without them, seconds.")
     release_s: float = Field(5.0, ge=0, le=3600, description="How long it must be gone before it ends, seconds.")
 
 

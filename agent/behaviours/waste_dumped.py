@@ -53,7 +53,7 @@ class WasteDumped:
     def __init__(self, zone: Zone, parameters: WasteDumpedParameters) -> None:
         self._zone = zone
         self._parameters = parameters
-        self._company = Company(class_numbers(["person", "vehicle"]), beside=_BESIDE, near=_NEAR, lower=0.5)
+        self._company = Company(class_numbers(["person", "vehicle"]), beside=_BESIDE, near=_NEAR, lower=0.5, before_s=5)
         self._episode = Episode(EventType.WASTE_DUMPED, zone.name, release_s=parameters.release_s)
 
     def update(self, scene: Scene) -> list[EpisodeChange]:

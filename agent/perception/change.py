@@ -9,8 +9,8 @@ was taken away are learned at once, and what is new is given to behaviours.
 
 Frames are brought to the brightness of `long` by a line through what looks as usual, in each colour; brightness that
 differs over wide areas is taken off as well; neither picture is believed nearer than a pixel, for cameras that tremble.
-A thing that some detection of a person or vehicle has in it, or in which something moves while its surroundings do not,
-is somebody who sits or stands still, and has to be quiet from then on.
+A thing in which the detector finds a person or vehicle now and then, or which settles anew and looks otherwise, as
+somebody does who shifts on a chair, has to be quiet from then on; whoever passes before it changes nothing.
 
 Known failures: things of less than about a sixtieth of the picture's width, and those of the ground's own colour; who
 is never found by the detector and sits like a stone; what comes while its place is covered all the time.
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -50,25 +50,35 @@ _DIFFERS, _DEVIATIONS = 14, 3.0
 _OFFSET, _GIVEN = np.uint8(3), np.array([4, 0, 4, 2], np.uint8)
 #: In how many seconds what stays the same is learned: the sun moves, and so do its shadows.
 _LEARN_S = 30.0
+#: A line of brightness is drawn through the means of patches of so many pixels; through how many at least, how unlike
+#: at least (standard deviation, grey levels), and how steep at most.
+_PATCH, _ENOUGH, _FLAT, _MOST_GAIN = 6, 20, 5.0, 3.0
+#: In how many seconds what is known takes on the brightness of the present, as evening falls.
+_DARKENS_S = 300.0
 #: The larger picture is learned so often, seconds.
 _FINE_S = 2.0
 #: Nothing is said before, seconds.
 _WARM_UP_S = 8.0
 #: Least and largest share of the picture that a thing fills; more than the last of it at once is another view.
-_LEAST, _LARGEST, _OTHER_VIEW = 0.0003, 0.15, 0.5
+_LEAST, _LARGEST, _OTHER_VIEW = 0.0003, 0.15, 0.4
 #: What is this near belongs together, pixels of the small picture: letters to a word.
 _TOGETHER = np.ones((5, 5), np.uint8)
 _PIXEL = np.ones((3, 3), np.uint8)
 #: Detections of at least this score may stand before a thing; of at least this one, they are the thing.
 _MAYBE, _IS = 0.15, 0.3
-#: A detection is the thing when it covers so much of it and is itself covered by it for so much.
-_COVERS, _FILLS = 0.6, 0.25
-#: Share of a thing that moves, so that it lives; its surroundings must move by less than half as much.
-_LIVES = 0.1
+#: A detection is the thing when they share so much (intersection over union), and when less of the thing than the other
+#: looks otherwise than in the last seconds: who passes before it is somebody else.
+_IS_IT, _PASSES = 0.4, 0.3
+#: Share of a thing that looks otherwise than before once it has settled again, so that it lives.
+_LIVES = 0.15
 #: A thing is looked at closely once nothing has moved in it for so long, and then this often, seconds.
 _CALM_S, _AGAIN_S = 2.0, 5.0
 #: A thing that nobody stands before is forgotten when it is not seen for so long, and else after the other, seconds.
-_LOST_S, _HIDDEN_S = 2.0, 120.0
+_LOST_S, _HIDDEN_S = 6.0, 120.0
+#: Share of it that somebody stands before, so that it cannot be judged.
+_HIDES = 0.3
+#: So long after they have gone, it has settled again, seconds: all votes are turned, and then cast.
+_BACK_S = 5.0
 #: What has stayed for so long belongs to the place, seconds.
 _BELONGS_S = 3600.0
 #: Things that are followed at most; memory is bounded.
@@ -87,16 +97,21 @@ class _Thing:
     area: int
     since: float
     seen: float
+    bare: float
     quiet_since: float
+    hidden: float = -math.inf
+    #: What it looked like when it was last taken to be quiet: where, which places of it, and the picture there.
+    face: tuple[tuple[slice, slice], Bools, Floats] | None = None
     compared: float = -math.inf
     difference: Difference | None = None
+    #: The box of the difference, as seen in the larger picture, widths of the picture.
+    extent: NDArray[np.float64] | None = None
     likely: tuple[float, float, float] | None = None
     harmless: int = 0
-    told: StillThing | None = field(default=None)
 
 
 class ChangeModel:
-    """The lasting changes of one camera's picture."""
+    """The lasting changes of one camera's picture. One for each camera; not thread-safe."""
 
     def __init__(self, checker: PatchChecker | None = None) -> None:
         """Set up.
@@ -133,8 +148,8 @@ class ChangeModel:
         if surely.mean() > _OTHER_VIEW:
             self._learn_anew(time, image)
             return self._told
-        self._learn(elapsed, changed)
         covered = _painted(bodies, changed.shape)
+        self._learn(elapsed, covered)
         if time - self._fine_at >= _FINE_S:
             self._learn_fine(time, image, changed | moving | covered)
         if self._things:
@@ -142,15 +157,14 @@ class ChangeModel:
         if time - self._began < _WARM_UP_S:
             self._long[:] = self._short
             return self._told
-        self._follow(time, surely, changed)
+        self._follow(time, surely, changed, covered)
         for thing in self._things:
             self._watch(time, thing, moving, covered, bodies, scores)
         for thing in self._things:
             if time - thing.quiet_since >= _CALM_S and time - thing.compared >= _AGAIN_S and time == thing.seen:
                 self._compare(time, thing, image, covered)
-        self._let_go(time, covered)
-        scale = image.shape[1] / small.shape[1]
-        self._told = tuple(_tell(t, scale) for t in self._things if t.difference and t.difference.cause is Cause.NEW)
+        self._let_go(time)
+        self._told = tuple(told for thing in self._things if (told := _tell(thing, *image.shape[:2])))
         return self._told
 
     # Pixels ----------------------------------------------------------------------------------------------------------
@@ -164,15 +178,19 @@ class ChangeModel:
         self._usual_at = np.full(small.shape[:2], time, np.float64)
         self._deviation = np.full(small.shape[:2], 2.0, np.float32)
         self._fine, self._fine_at = shrink(image, _FINE_WIDTH).astype(np.float32), -math.inf
-        self._recent, self._recent_at = self._fine, -math.inf
+        self._recent, self._recent_at = self._fine.copy(), -math.inf
         self._line = np.array([[1.0, 0.0]] * 3)
         self._things: list[_Thing] = []
         self._told = ()
 
     def _steadied(self, small: Image) -> Image:
         """The picture as bright as what is usual, though the camera or the sun has changed: a line in each colour."""
-        now = small[::6, ::6].reshape(-1, 3).T.astype(np.float32)
-        usual = self._long[::6, ::6].reshape(-1, 3).T.copy()
+        size = (max(1, small.shape[1] // _PATCH), max(1, small.shape[0] // _PATCH))
+        # Means of patches: noise would make every line too flat, and what is learned duller each time.
+        now, usual = (
+            cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(-1, 3).T.astype(np.float32)
+            for picture in (small, self._long)
+        )
         for colour, (x, y) in enumerate(zip(now, usual, strict=True)):
             exposed = (x > 3) & (x < 252)
             gain, offset = self._line[colour]
@@ -181,12 +199,11 @@ class ChangeModel:
                 if like.sum() < 0.3 * len(x):  # the old line tells nothing any more: begin with the medians
                     gain, offset = float(np.median(y)) / max(float(np.median(x)), 1.0), 0.0
                     like = exposed & (np.abs(gain * x + offset - y) < 2 * within)
-                if like.sum() < 20 or (spread := float(x[like].var())) < 25:
+                if like.sum() < _ENOUGH or (spread := float(x[like].std())) < _FLAT:
                     continue
-                mean_x, mean_y = float(x[like].mean()), float(y[like].mean())
-                gain = float(((x[like] - mean_x) * (y[like] - mean_y)).mean()) / spread
-                gain = min(max(gain, 0.3), 3.0)
-                offset = mean_y - gain * mean_x
+                # The reduced major axis, since both sides err (Kermack and Haldane, Biometrika 37, 1950).
+                gain = min(max(float(y[like].std()) / spread, 1 / _MOST_GAIN), _MOST_GAIN)
+                offset = float(y[like].mean()) - gain * float(x[like].mean())
             self._line[colour] = gain, offset
         return self._corrected(small)
 
@@ -225,12 +242,25 @@ class ChangeModel:
         beyond = _beyond(short, self._long * gain[..., None])
         return settled & (beyond > limit), settled & (beyond > limit // 2)
 
-    def _learn(self, elapsed: float, changed: Bools) -> None:
-        same = ~changed & (self._votes >= _SETTLED)
+    def _learn(self, elapsed: float, covered: Bools) -> None:
+        """Take what stays into `long`, where neither things nor people are; wide changes are learned like that too."""
+        place = (self._votes >= _SETTLED) & ~covered
         for thing in self._things:
-            same[thing.mask] = False
+            place[thing.mask] = False
         part = 1 - math.exp(-elapsed / _LEARN_S)
-        cv2.accumulateWeighted(self._short, self._long, part, same.view(np.uint8))
+        cv2.accumulateWeighted(self._short, self._long, part, place.view(np.uint8))
+
+    def _darken(self, elapsed: float) -> None:
+        """Bring all that is known a little nearer to the present brightness, and the line nearer to none."""
+        rest = math.exp(-elapsed / _DARKENS_S)
+        gain, offset = self._line.T.copy()
+        self._line = np.stack([gain**rest, offset * rest], axis=1)
+        factor = (self._line[:, 0] / gain).astype(np.float32)
+        shift = (self._line[:, 1] - factor * offset).astype(np.float32)
+        faces = [thing.face[2] for thing in self._things if thing.face]
+        for picture in (self._long, self._short, self._fine, self._recent, *faces):
+            np.multiply(picture, factor, out=picture)
+            np.add(picture, shift, out=picture)
 
     def _see(self, time: float, image: Image) -> None:
         """Take the frame into the mean of the last few, in which noise and rain are weaker."""
@@ -244,6 +274,7 @@ class ChangeModel:
         """Take the frame into the larger picture, where nothing is unusual."""
         elapsed = min(time - self._fine_at, 2 * _FINE_S)
         self._fine_at = time
+        self._darken(elapsed)
         fine = self._corrected(shrink(image, _FINE_WIDTH))
         doubtful = cv2.dilate(unusual.astype(np.uint8), _TOGETHER) > 0
         for thing in self._things:
@@ -255,7 +286,7 @@ class ChangeModel:
 
     # Things ----------------------------------------------------------------------------------------------------------
 
-    def _follow(self, time: float, surely: Bools, changed: Bools) -> None:
+    def _follow(self, time: float, surely: Bools, changed: Bools, covered: Bools) -> None:
         """Join what has changed to things that are known, or make new ones."""
         joined = cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_CLOSE, _TOGETHER)
         count, labels, stats, _ = cv2.connectedComponentsWithStats(joined)
@@ -271,42 +302,53 @@ class ChangeModel:
             known = [(int((thing.mask & mask).sum()), thing) for thing in self._things]
             shared, thing = max(known, key=lambda pair: pair[0], default=(0, None))
             if thing is None or shared < 0.3 * min(size, thing.area):
-                if len(self._things) >= _THINGS:
+                if len(self._things) >= _THINGS or (covered & mask).sum() > 0.5 * size:
                     continue
                 since = float(np.median(self._usual_at[mask & surely]))
-                thing = _Thing(next(self._numbers), np.zeros(4, np.intp), mask, size, since, time, time)
+                thing = _Thing(next(self._numbers), np.zeros(4, np.intp), mask, size, since, time, time, time)
                 self._things.append(thing)
+            elif (covered & thing.mask).sum() > _HIDES * thing.area:
+                continue
             elif thing.seen == time:  # it has fallen into pieces, of which this is a smaller one
                 thing.mask |= mask
             else:
                 if shared < 0.6 * max(size, thing.area):
-                    thing.compared, thing.harmless = -math.inf, 0  # it has become another
+                    thing.compared, thing.harmless, thing.face = -math.inf, 0, None  # it has become another
                 thing.mask = mask
-            thing.seen, thing.area = time, int(thing.mask.sum())
+            thing.seen = thing.bare = time
+            thing.area = int(thing.mask.sum())
             rows, columns = np.flatnonzero(thing.mask.any(axis=1)), np.flatnonzero(thing.mask.any(axis=0))
             thing.box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
     def _watch(
         self, time: float, thing: _Thing, moving: Bools, covered: Bools, bodies: FloatArray, scores: FloatArray
     ) -> None:
-        """Whether it is somebody: found by the detector, or moving by itself."""
+        """Whether it is somebody: found by the detector, or shifting now and then."""
         x0, y0, x1, y1 = thing.box.tolist()
         area = (x1 - x0) * (y1 - y0)
         sides = np.minimum(bodies[:, 2:], [x1, y1]) - np.maximum(bodies[:, :2], [x0, y0])
         shared = np.clip(sides, 0, None).prod(axis=1)
         whole = (bodies[:, 2:] - bodies[:, :2]).prod(axis=1)
-        if ((scores >= _IS) & (shared >= _COVERS * area) & (shared >= _FILLS * whole)).any():
+        found = (scores >= _IS) & (shared >= _IS_IT * (area + whole - shared))
+        if found.any() and moving[thing.mask].mean() < _PASSES:
             thing.quiet_since = time
+        if (covered & thing.mask).sum() > _HIDES * thing.area:
+            thing.hidden = time
+            if time - thing.bare < _HIDDEN_S:
+                thing.seen = time
             return
-        margin = max(2, (x1 - x0 + y1 - y0) // 4)
-        window = np.s_[max(0, y0 - margin) : y1 + margin, max(0, x0 - margin) : x1 + margin]
-        free, inside, lively = ~covered[window], thing.mask[window], moving[window]
-        on, off = free & inside, free & ~inside
-        if on.sum() < 0.5 * thing.area:
+        if time - thing.hidden < _BACK_S or thing.seen < time:
             return
-        within = lively[on].mean()
-        if within > _LIVES and lively[off].mean() < within / 2 if off.any() else within > _LIVES:
+        if thing.face is not None:
+            window, places, face = thing.face
+            settled = places & (self._votes[window] >= _SETTLED)
+            if settled.sum() < 0.8 * places.sum():
+                return
+            if (_beyond(_bytes(self._short[window]), face)[settled] > _DIFFERS).mean() <= _LIVES:
+                return
             thing.quiet_since = time
+        window = np.s_[y0:y1, x0:x1]
+        thing.face = window, thing.mask[window].copy(), self._short[window].copy()
 
     def _compare(self, time: float, thing: _Thing, image: Image, covered: Bools) -> None:
         """Look at it closely, unless something stands before it."""
@@ -316,7 +358,7 @@ class ChangeModel:
         height, width = self._fine.shape[:2]
         scale = width / thing.mask.shape[1]
         x0, y0, x1, y1 = thing.box.tolist()
-        margin = max(2, (x1 - x0 + y1 - y0) // 4)
+        margin = max(4, (x1 - x0 + y1 - y0) // 3)
         x0, y0, x1, y1 = max(0, x0 - margin), max(0, y0 - margin), x1 + margin, y1 + margin
         mask = cv2.dilate(thing.mask[y0:y1, x0:x1].astype(np.uint8), _PIXEL)
         left, top = round(x0 * scale), round(y0 * scale)
@@ -325,6 +367,7 @@ class ChangeModel:
         where = np.asarray(cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST), np.uint8)
         after = _lit_alike(before, _bytes(self._recent[top:bottom, left:right]), where)
         thing.difference = compare(before, after, where)
+        thing.extent = (np.array(thing.difference.box) + np.array([left, top, left, top])) / width
         if thing.difference.cause is Cause.NEW:
             thing.harmless = 0
             if self._checker is not None and thing.likely is None:
@@ -333,29 +376,28 @@ class ChangeModel:
             thing.harmless += 1
 
     def _shows(self, thing: _Thing, image: Image) -> tuple[float, float, float] | None:
-        scale = image.shape[1] / thing.mask.shape[1]
-        x0, y0, x1, y1 = (round(value * scale) for value in thing.box.tolist())
         assert self._checker is not None  # noqa: S101 - whoever asks has seen it
+        assert thing.extent is not None  # noqa: S101 - it has just been compared
+        x0, y0, x1, y1 = (round(value * image.shape[1]) for value in thing.extent.tolist())
         try:
             (likely,) = self._checker.check([image[y0:y1, x0:x1]]).tolist()
         except InferenceError:
             return None
         return (likely[0], likely[1], likely[2])
 
-    def _let_go(self, time: float, covered: Bools) -> None:
+    def _let_go(self, time: float) -> None:
         kept = []
         for thing in self._things:
             learned = thing.harmless >= _SURE or time - thing.since >= _BELONGS_S
             if learned:
-                self._long[thing.mask] = self._short[thing.mask]
                 self._learn_place(thing)
-            hidden = (covered & thing.mask).any()
-            if not learned and time - thing.seen < (_HIDDEN_S if hidden else _LOST_S):
+            elif time - thing.seen < _LOST_S:
                 kept.append(thing)
         self._things = kept
 
     def _learn_place(self, thing: _Thing) -> None:
-        """Until the larger picture has learned the place anew, the small one stands in for it."""
+        """Take a place as it is now; until the larger picture has learned it, the small one stands in for it there."""
+        self._long[thing.mask] = self._short[thing.mask]
         height, width = self._fine.shape[:2]
         where = cv2.resize(thing.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
         self._fine[where] = cv2.resize(self._short, (width, height), interpolation=cv2.INTER_LINEAR)[where]
@@ -409,14 +451,19 @@ def _lit_alike(before: Image, after: Image, where: NDArray[np.uint8]) -> Image:
     return _bytes(after.astype(np.float32) * np.clip(gain, 0.5, 2.0).astype(np.float32))
 
 
-def _tell(thing: _Thing, scale: float) -> StillThing:
-    assert thing.difference is not None  # noqa: S101 - only what was compared is told
-    x0, y0, x1, y1 = (thing.box * scale).tolist()
+def _tell(thing: _Thing, height: int, width: int) -> StillThing | None:
+    """What is known of a thing, if it is something new."""
+    if thing.difference is None or thing.extent is None or thing.difference.cause is not Cause.NEW:
+        return None
+    x0, y0, x1, y1 = (thing.extent * width).tolist()
+    if (x1 - x0) * (y1 - y0) > _OTHER_VIEW * width * height:
+        return None
+    left, top, right, bottom = thing.difference.box
     return StillThing(
         number=thing.number,
         box=(x0, y0, x1, y1),
         since=thing.since,
-        area=thing.area / max(float((thing.box[2:] - thing.box[:2]).prod()), 1.0),
+        area=thing.difference.area / ((right - left) * (bottom - top)),
         quiet_since=thing.quiet_since,
         stroke=thing.difference.stroke,
         fill=thing.difference.fill,

@@ -14,6 +14,7 @@ blank light a poster's shadow is a poster.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -26,6 +27,8 @@ Mask = NDArray[np.uint8]
 
 #: Differs by so many grey levels in some colour: more than noise that has been averaged, less than worn paint.
 _DIFFERS = 12
+#: Pixels that differ at least.
+_LEAST = 6
 #: Strength of a pattern below which it is the sensor's noise, grey levels (standard deviation of what is fine).
 _BLANK = 2.5
 #: Correlation of what is fine before and after, -1 to 1, above which it is the same pattern.
@@ -54,19 +57,20 @@ class Difference:
 
     Attributes:
         cause: Why.
+        box: x0 y0 x1 y1 of what differs, pixels of the two pictures.
         area: Pixels that differ.
-        stroke: Mean width of what differs over the diagonal of its extent: 0.02 to 0.1 for writing, 0.35 for a disc or
-            a square.
-        fill: Share of the smallest rectangle, turned as may be, that it fills: 1 for a poster.
+        stroke: Width of its thickest part over the diagonal of its extent: 0.1 to 0.3 for writing, 0.7 for a square.
+        fill: Share of the smallest rectangle, turned as may be, that its convex outline fills: 1 for a poster.
     """
 
     cause: Cause
+    box: tuple[int, int, int, int]
     area: int
     stroke: float
     fill: float
 
 
-_NOTHING = Difference(Cause.NONE, 0, 0.0, 0.0)
+_NOTHING = Difference(Cause.NONE, (0, 0, 0, 0), 0, 0.0, 0.0)
 
 
 def compare(before: Image, after: Image, where: Mask) -> Difference:
@@ -75,21 +79,25 @@ def compare(before: Image, after: Image, where: Mask) -> Difference:
     Args:
         before: (H, W, 3) uint8, BGR: what was there for long, with some of the surroundings.
         after: The same place now, lit alike on the whole.
-        where: (H, W) uint8, not 0 roughly where it differs.
+        where: (H, W) uint8, not 0 where it differs in some part; what belongs to that is found around it.
     """
-    inside = np.asarray(cv2.morphologyEx(_differs(before, after), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
-    inside &= where
+    differs = _differs(before, after)
+    _, labels = cv2.connectedComponents(cv2.dilate(differs, np.ones((5, 5), np.uint8)))
+    meant = np.unique(labels[(where > 0) & (differs > 0)])
+    inside = np.asarray(np.isin(labels, meant) & (differs > 0), np.uint8)
     area = cv2.countNonZero(inside)
-    if area < 6:
+    if area < _LEAST:
         return _NOTHING
-    return Difference(_cause(before, after, inside), area, *_shape(inside))
+    x, y, wide, high = cv2.boundingRect(inside)
+    return Difference(_cause(before, after, inside), (x, y, x + wide, y + high), area, *_shape(inside))
 
 
 def _differs(before: Image, after: Image) -> Mask:
     """(H, W): 1 where the one picture has what the other has nowhere within a pixel, for a camera that trembles."""
     kernel = np.ones((3, 3), np.uint8)
     above, below = cv2.subtract(after, cv2.dilate(before, kernel)), cv2.subtract(cv2.erode(before, kernel), after)
-    return np.asarray(cv2.max(above, below).max(axis=2) > _DIFFERS, np.uint8)
+    differs = np.asarray(cv2.max(above, below).max(axis=2) > _DIFFERS, np.uint8)
+    return np.asarray(cv2.morphologyEx(differs, cv2.MORPH_CLOSE, kernel), np.uint8)
 
 
 def _cause(before: Image, after: Image, inside: Mask) -> Cause:
@@ -107,12 +115,12 @@ def _cause(before: Image, after: Image, inside: Mask) -> Cause:
 
 
 def _light(before: Image, after: Image, old: Floats, new: Floats, core: NDArray[np.bool_]) -> bool:
-    fine_old, fine_new = _fine(old)[core], _fine(new)[core]
+    fine_old, fine_new = _fine(old, core), _fine(new, core)
     strong_old, strong_new = float(fine_old.std()), float(fine_new.std())
     if strong_old > _BLANK:
         together = float(((fine_old - fine_old.mean()) * (fine_new - fine_new.mean())).mean())
         return together > _SAME_PATTERN * strong_old * max(strong_new, 1e-3)
-    if strong_new > 2 * _BLANK:
+    if strong_new > 1.5 * _BLANK:
         return False
     ratio = (after[core].astype(np.float32) + 4) / (before[core].astype(np.float32) + 4)
     blue, _, red = ratio.mean(axis=0).tolist()
@@ -124,8 +132,11 @@ def _light(before: Image, after: Image, old: Floats, new: Floats, core: NDArray[
     return shadow and float(grey.std()) < _SPREAD * float(grey.mean())
 
 
-def _fine(grey: Floats) -> Floats:
-    return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), _FINE_PX), np.float32)
+def _fine(grey: Floats, core: NDArray[np.bool_]) -> Floats:
+    """(N,): what is fine in the picture there; what lies beside the place has no part in it."""
+    on = core.astype(np.float32)
+    share = cv2.GaussianBlur(on, (0, 0), _FINE_PX)[core]
+    return np.asarray(grey[core] - cv2.GaussianBlur(grey * on, (0, 0), _FINE_PX)[core] / share, np.float32)
 
 
 def _edges(grey: Floats) -> Floats:
@@ -133,11 +144,9 @@ def _edges(grey: Floats) -> Floats:
 
 
 def _shape(inside: Mask) -> tuple[float, float]:
-    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    # A contour runs along the middles of its pixels, and so is half a pixel too short on every side.
-    around = sum(len(contour) + 4 for contour in contours)
-    points = np.concatenate([contour[:, 0] for contour in contours]).astype(np.float32)
+    points = np.argwhere(inside)[:, ::-1].astype(np.float32)
     _, (wide, high), _ = cv2.minAreaRect(points)
-    area = cv2.countNonZero(inside)
-    diagonal = float(np.hypot(wide + 1, high + 1))
-    return 2 * area / around / diagonal, min(1.0, area / ((wide + 1) * (high + 1)))
+    # A pixel reaches half a pixel beyond its middle on every side.
+    stroke = 2 * float(cv2.distanceTransform(cv2.copyMakeBorder(inside, 1, 1, 1, 1, 0), cv2.DIST_L2, 3).max()) - 1
+    fill = cv2.contourArea(cv2.convexHull(points)) / max(wide * high, 1.0)
+    return stroke / math.hypot(wide + 1, high + 1), min(1.0, fill)

@@ -146,8 +146,8 @@ class StillThing:
         since: When it was first seen where it is, seconds on the source's clock.
         area: Share of the box that differs from what was there before, 0 to 1.
         quiet_since: Since when nothing has moved in it and nobody was found in it, seconds on the source's clock.
-        stroke: Mean width of what differs over the diagonal of its extent: below 0.1 for writing, 0.35 for a square.
-        fill: Share that it fills of the smallest rectangle around it, turned as may be, 0 to 1.
+        stroke: Width of its thickest part over the diagonal of its extent: 0.1 to 0.3 for writing, 0.7 for a square.
+        fill: Share that its convex outline fills of the smallest rectangle around it, turned as may be, 0 to 1.
         likely: How likely it is a bag or heap, writing, or neither; None where there is no model to tell.
     """
 

@@ -2,8 +2,9 @@
 
 Source: the fall as a fast loss of height followed by lying still (Noury et al., "A proposal for the classification and
 evaluation of fall detectors", IRBM 29, 2008). Detectors lose people who lie, so it is a place that is watched: where
-the head of a tracked person has fallen by a good part of the body's height within a second and a half, something low
-that may be a person, however faintly seen, must be seen again some moments later, and nobody upright.
+the head of a tracked person has fallen by a good part of the body's height within a second and a half, or somebody
+upright was lost from sight amid the picture, something low that may be a person, however faintly seen, must be seen
+again some moments later, and nobody upright.
 Known failures: who lies down or slides off slowly is no fall; who sits down on the ground fast is one; a fall behind
 something that hides the ground is missed; straight from above nobody has a height to lose.
 """
@@ -28,8 +29,10 @@ from agent.perception.scene import FloatArray, ObjectClass, Scene
 _FALL_S = 1.5
 #: How far the head must fall in that time, body heights: who sits on a chair keeps three quarters.
 _DROP = 0.4
-#: What is lying: lower than this share of the body's height, or wider than it is high.
-_LOW = 0.6
+#: What is lying: lower than this share of the body's height, or wider than it is high; who kneels keeps two thirds.
+_LOW = 0.55
+#: Whose box is narrower than this share of its height is upright; who is not seen for so long is lost, seconds.
+_UPRIGHT, _LOST_S = 1 / 1.3, 0.4
 #: What stands: at least this share of the body's height.
 _TALL = 0.75
 #: How far from where the feet were somebody comes to lie, body heights: to the side, and nearer to the camera or
@@ -74,8 +77,8 @@ class PersonDown:
     def __init__(self, zone: Zone, parameters: PersonDownParameters) -> None:
         self._zone = zone
         self._hold_s = parameters.hold_s
-        #: For each track its latest (time, top, bottom, height, width over height).
-        self._ways: dict[int, deque[tuple[float, float, float, float, float]]] = {}
+        #: For each track its latest (time, top, bottom, height, width over height, middle).
+        self._ways: dict[int, deque[tuple[float, float, float, float, float, float]]] = {}
         self._falls: list[_Fall] = []
         self._episode = Episode(EventType.PERSON_DOWN, zone.name, release_s=parameters.release_s)
 
@@ -84,8 +87,10 @@ class PersonDown:
         tracks = scene.tracks
         self._ways = {track: self._ways.get(track, deque()) for track in tracks.ids.tolist()}
         inside = self._zone.contains(scene.feet())
-        for row in np.flatnonzero(persons(tracks) & inside):
+        for row in np.flatnonzero(persons(tracks) & (tracks.unseen == 0) & inside):
             self._follow(int(tracks.ids[row]), scene.time, tracks.boxes[row])
+        for row in np.flatnonzero((tracks.unseen > _LOST_S) & (tracks.classes == ObjectClass.PERSON)):
+            self._lose(self._ways[int(tracks.ids[row])], scene)
         self._look(scene)
         self._falls = [fall for fall in self._falls if not _over(fall, scene.time)]
         down = any(fall.looks >= _LOOKS and scene.time - fall.time >= self._hold_s for fall in self._falls)
@@ -95,10 +100,10 @@ class PersonDown:
         """Note a fall if the head of a track has just fallen."""
         x0, top, x1, bottom = box.tolist()
         way = self._ways[track]
-        way.append((time, top, bottom, bottom - top, (x1 - x0) / max(bottom - top, 1.0)))
+        way.append((time, top, bottom, bottom - top, (x1 - x0) / max(bottom - top, 1.0), (x0 + x1) / 2))
         while time - way[0][0] > 2 * _FALL_S:
             way.popleft()
-        upright = [moment for moment in way if moment[4] < 1 / 1.3 and time - moment[0] <= _FALL_S]
+        upright = [moment for moment in way if moment[4] < _UPRIGHT and time - moment[0] <= _FALL_S]
         if not upright:
             return
         highest = min(upright, key=lambda moment: moment[1])
@@ -107,8 +112,21 @@ class PersonDown:
         # Towards the camera the feet go down in the picture as well, and farther than the head.
         if fallen < _DROP * tall or fallen <= bottom - highest[2]:
             return
-        fall = _Fall(time, (x0 + x1) / 2, highest[2], tall)
-        if all(abs(other.x - fall.x) > _REACH * tall for other in self._falls):
+        self._note(_Fall(time, (x0 + x1) / 2, highest[2], tall))
+
+    def _lose(self, way: deque[tuple[float, float, float, float, float, float]], scene: Scene) -> None:
+        """Note that somebody may have fallen who was upright when last seen, in the middle of the picture."""
+        if not way:
+            return
+        time, _, bottom, tall, shape, x = way[-1]
+        way.clear()
+        edge = tall / 2
+        whole = edge < x < scene.width - edge and bottom < scene.height - edge / 2
+        if whole and shape < _UPRIGHT:
+            self._note(_Fall(time, x, bottom, tall))
+
+    def _note(self, fall: _Fall) -> None:
+        if all(abs(other.x - fall.x) > _REACH * fall.tall for other in self._falls):
             self._falls.append(fall)
 
     def _look(self, scene: Scene) -> None:

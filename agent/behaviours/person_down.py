@@ -38,16 +38,18 @@ _TALL = 0.75
 #: How far from where the feet were somebody comes to lie, body heights: to the side, and nearer to the camera or
 #: farther from it. A bed or a bench would be higher in the picture.
 _REACH, _NEARER, _FARTHER = 1.0, 0.6, 0.15
+#: Who gets up stands close to where they stood before, body heights; whoever passes behind or in front does not.
+_THERE = 0.6
 #: Least score of what lies: detectors have hardly seen anybody lie.
 _FAINT = 0.2
-#: Looks at something lying that make it believable, and how long one outlives the last look, seconds.
+#: Looks at something lying that make it believable, unless more show something higher there, and how long one outlives the last look, seconds.
 _LOOKS, _REMEMBERED_S = 3, 15.0
 #: Whatever is low before that is still falling, seconds after the head fell.
 _SETTLED_S = 1.0
 #: Nothing low was seen for so long after the head fell: it was no fall, seconds.
 _UNPROVEN_S = 4.0
-#: Who is upright at the place, while nothing low has been seen for so long, has got up, seconds.
-_UP_S = 1.0
+#: Who is upright at the place for so long, while nothing low is seen, has got up, seconds: a passer-by takes less.
+_UP_S = 1.5
 
 
 @dataclass(slots=True)
@@ -59,7 +61,9 @@ class _Fall:
     floor: float
     tall: float
     looks: int = 0
+    others: int = 0
     low_at: float = 0.0
+    up_since: float | None = None
 
 
 class PersonDownParameters(Parameters):
@@ -79,6 +83,8 @@ class PersonDown:
         self._hold_s = parameters.hold_s
         #: For each track its latest (time, top, bottom, height, width over height, middle).
         self._ways: dict[int, deque[tuple[float, float, float, float, float, float]]] = {}
+        #: For each track how tall it was at most.
+        self._tallest: dict[int, float] = {}
         self._falls: list[_Fall] = []
         self._episode = Episode(EventType.PERSON_DOWN, zone.name, release_s=parameters.release_s)
 
@@ -86,20 +92,24 @@ class PersonDown:
         """What changes with this scene."""
         tracks = scene.tracks
         self._ways = {track: self._ways.get(track, deque()) for track in tracks.ids.tolist()}
+        self._tallest = {track: self._tallest.get(track, 0.0) for track in self._ways}
         inside = self._zone.contains(scene.feet())
         for row in np.flatnonzero(persons(tracks) & (tracks.unseen == 0) & inside):
             self._follow(int(tracks.ids[row]), scene.time, tracks.boxes[row])
         for row in np.flatnonzero((tracks.unseen > _LOST_S) & (tracks.classes == ObjectClass.PERSON)):
-            self._lose(self._ways[int(tracks.ids[row])], scene)
+            self._lose(int(tracks.ids[row]), scene)
         self._look(scene)
         self._falls = [fall for fall in self._falls if not _over(fall, scene.time)]
-        down = any(fall.looks >= _LOOKS and scene.time - fall.time >= self._hold_s for fall in self._falls)
+        down = any(
+            fall.looks >= max(_LOOKS, fall.others) and scene.time - fall.time >= self._hold_s for fall in self._falls
+        )
         return self._episode.update(scene.time, down, confidence=Confidence.MEDIUM)
 
     def _follow(self, track: int, time: float, box: FloatArray) -> None:
         """Note a fall if the head of a track has just fallen."""
         x0, top, x1, bottom = box.tolist()
         way = self._ways[track]
+        self._tallest[track] = max(self._tallest[track], bottom - top)
         way.append((time, top, bottom, bottom - top, (x1 - x0) / max(bottom - top, 1.0), (x0 + x1) / 2))
         while time - way[0][0] > 2 * _FALL_S:
             way.popleft()
@@ -110,19 +120,22 @@ class PersonDown:
         tall = max(moment[3] for moment in way if moment[0] <= highest[0])
         fallen = top - highest[1]
         # Towards the camera the feet go down in the picture as well, and farther than the head.
+        if highest[3] < _TALL * self._tallest[track]:
+            return  # sat already
         if fallen < _DROP * tall or fallen <= bottom - highest[2]:
             return
         self._note(_Fall(time, (x0 + x1) / 2, highest[2], tall))
 
-    def _lose(self, way: deque[tuple[float, float, float, float, float, float]], scene: Scene) -> None:
+    def _lose(self, track: int, scene: Scene) -> None:
         """Note that somebody may have fallen who was upright when last seen, in the middle of the picture."""
+        way = self._ways[track]
         if not way:
             return
         time, _, bottom, tall, shape, x = way[-1]
         way.clear()
         edge = tall / 2
         whole = edge < x < scene.width - edge and bottom < scene.height - edge / 2
-        if whole and shape < _UPRIGHT:
+        if whole and shape < _UPRIGHT and tall >= _TALL * self._tallest[track]:
             self._note(_Fall(time, x, bottom, tall))
 
     def _note(self, fall: _Fall) -> None:
@@ -140,17 +153,22 @@ class PersonDown:
             below = (boxes[:, 3] - fall.floor) / fall.tall
             near = (beside <= _REACH) & (below >= -_FARTHER) & (below <= _NEARER)
             low = near & ((high <= _LOW * fall.tall) | (wide >= high))
-            if low.any() and scene.time - fall.time < _SETTLED_S:
+            if scene.time - fall.time < _SETTLED_S:
                 continue
+            at_place = near & (beside <= _THERE) & (np.abs(below) <= _FARTHER)
             if low.any():
-                fall.looks, fall.low_at = fall.looks + 1, scene.time
-            elif (near & (high >= _TALL * fall.tall)).any() and scene.time - max(fall.low_at, fall.time) > _UP_S:
-                fall.looks, fall.low_at = 0, 0.0
-                fall.time = -np.inf
+                fall.looks, fall.low_at, fall.up_since = fall.looks + 1, scene.time, None
+            elif at_place.any():
+                fall.others += 1
+                if (at_place & (high >= _TALL * fall.tall)).any():
+                    fall.up_since = scene.time if fall.up_since is None else fall.up_since
+            if fall.up_since is not None and scene.time - fall.up_since > _UP_S:
+                fall.looks, fall.time = 0, -np.inf
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
         self._ways.clear()
+        self._tallest.clear()
         self._falls.clear()
         return self._episode.close(time)
 

@@ -10,6 +10,7 @@ stood there when the camera came up, and never moves, is not told.
 
 from __future__ import annotations
 
+import numpy as np
 from pydantic import Field
 
 from agent.behaviours.episode import Episode, EpisodeChange
@@ -19,6 +20,10 @@ from agent.behaviours.stay import Stays
 from agent.behaviours.zone import Zone
 from agent.contract import EventType
 from agent.perception.scene import Scene
+
+
+#: Who stays has not left while so close to the zone, body heights: as much as the lower edge of a box is off.
+_EDGE = 0.15
 
 
 class PersonLoiteringParameters(Parameters):
@@ -45,7 +50,10 @@ class PersonLoitering:
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
-        here = persons(scene.tracks) & self._zone.contains(scene.feet())
+        tall = (scene.tracks.boxes[:, 3] - scene.tracks.boxes[:, 1])[:, None]
+        edge = (_EDGE * tall / (scene.width, scene.height)).astype(np.float32)
+        stays = self._stays.known(scene) & self._zone.touches(scene.feet(), edge)
+        here = persons(scene.tracks) & (stays | self._zone.contains(scene.feet()))
         self._ways.update(scene, persons(scene.tracks))
         lingering = (self._stays.update(scene, here) >= self._dwell_s) & self._ways.walked(scene)
         return self._episode.update(

@@ -65,6 +65,10 @@ class Stays:
             seconds[row] = here.seen - here.since
         return seconds
 
+    def known(self, scene: Scene) -> NDArray[np.bool_]:
+        """Which tracks have a stay, (N,) bool."""
+        return np.array([track in self._stays for track in scene.tracks.ids.tolist()], np.bool_)
+
     def walked(self, scene: Scene) -> NDArray[np.bool_]:
         """Which tracks have been seen to walk since their stay began, (N,) bool; what never has is a thing.
 

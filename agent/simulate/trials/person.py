@@ -33,7 +33,7 @@ def _across(stage: Stage, begin: float, pace: float, slant: float) -> list[tuple
 
 def running(rng: Rng, props: Props) -> Trial:
     """Somebody runs through."""
-    stage = Stage(rng, props, 30.0, fps=8.0)
+    stage = Stage(rng, props, 30.0, fps=10.0)
     path = _across(stage, rng.uniform(3, 10), rng.uniform(3.2, 5.0), math.radians(50))
     stage.add(path)
     stage.passers(8)
@@ -42,8 +42,8 @@ def running(rng: Rng, props: Props) -> Trial:
 
 
 def running_not(rng: Rng, props: Props) -> Trial:
-    """People walk fast, jog below the limit, ride, or weave through each other."""
-    stage = Stage(rng, props, 60.0, fps=8.0)
+    """People walk fast, jog at up to four fifths of the limit, ride, or weave through each other."""
+    stage = Stage(rng, props, 60.0, fps=10.0)
     sort = str(rng.choice(["walk fast", "jog below the limit", "ride bicycles", "weave through each other"]))
     if sort == "weave through each other":
         stage.passers(40)
@@ -55,7 +55,7 @@ def running_not(rng: Rng, props: Props) -> Trial:
             bicycle = stage.add(path, kind=ObjectClass.BICYCLE, steadfast=True)
             stage.pose(bicycle, (0.0, 1.05, 1.6, 0.0))
         else:
-            stage.add(_across(stage, begin, rng.uniform(*((1.8, 2.1) if sort == "walk fast" else (2.1, 2.45))), 1.5))
+            stage.add(_across(stage, begin, rng.uniform(*((1.8, 2.1) if sort == "walk fast" else (1.9, 2.2))), 1.5))
     stage.passers(6)
     return stage.trial(EventType.PERSON_RUNNING, sort, None, None)
 

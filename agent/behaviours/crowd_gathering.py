@@ -35,6 +35,7 @@ class CrowdGathering:
     def __init__(self, zone: Zone, parameters: CrowdGatheringParameters) -> None:
         self._min_persons = parameters.min_persons
         self._occupancy = Occupancy(zone)
+        self._together = False
         self._episode = Episode(
             EventType.CROWD_GATHERING, zone.name, hold_s=parameters.hold_s, release_s=parameters.release_s
         )
@@ -42,10 +43,11 @@ class CrowdGathering:
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
         count, confidence = self._occupancy.update(scene)
-        enough = self._min_persons * (_STAYS_AT if self._episode.open else 1.0)
-        return self._episode.update(scene.time, count >= enough, confidence=confidence, count=count)
+        self._together = count >= self._min_persons * (_STAYS_AT if self._together else 1.0)
+        return self._episode.update(scene.time, self._together, confidence=confidence, count=count)
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
         self._occupancy.clear()
+        self._together = False
         return self._episode.close(time)

@@ -14,6 +14,9 @@ from agent.perception.scene import FloatArray, ObjectClass, Scene, Tracks
 
 #: A walker is half a second behind another; who is out of sight for longer may as well have left.
 COAST_S = 0.5
+#: Who stands is still there after longer, since misses come in bursts, if known for longer than a false box lasts,
+#: seconds. Slower is standing, body heights per second.
+_STANDS_S, _KNOWN_S, _STANDING = 2.0, 3.0, 0.3
 #: People neither come nor go in crowds within two seconds; counts that do are a detector's.
 WINDOW_S = 2.0
 
@@ -34,6 +37,14 @@ def confidence_in(scores: FloatArray) -> Confidence:
     return Confidence.MEDIUM if mean >= 0.4 else Confidence.LOW
 
 
+def _present(tracks: Tracks) -> NDArray[np.bool_]:
+    """Which tracks are persons who are there now, those included who stood where they were lost: (N,) bool."""
+    speeds = np.hypot(*tracks.velocities.T) / np.maximum(tracks.boxes[:, 3] - tracks.boxes[:, 1], 1.0)
+    stood = (speeds < _STANDING) & (tracks.unseen <= _STANDS_S) & (tracks.ages >= _KNOWN_S)
+    stood &= tracks.classes == ObjectClass.PERSON
+    return np.asarray(persons(tracks) | stood)
+
+
 class Occupancy:
     """Counts the persons in a zone: the median over the last two seconds."""
 
@@ -43,7 +54,7 @@ class Occupancy:
 
     def update(self, scene: Scene) -> tuple[int, Confidence]:
         """Persons in the zone, at most `MAX_COUNT`, and how sure their detections are."""
-        here = persons(scene.tracks) & self._zone.contains(scene.feet())
+        here = _present(scene.tracks) & self._zone.contains(scene.feet())
         self._counts.append((scene.time, int(here.sum())))
         while scene.time - self._counts[0][0] > WINDOW_S:
             self._counts.popleft()

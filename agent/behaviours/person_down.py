@@ -2,9 +2,9 @@
 
 Source: the fall as a fast loss of height followed by lying still (Noury et al., "A proposal for the classification and
 evaluation of fall detectors", IRBM 29, 2008). Detectors lose people who lie, so it is a place that is watched: where
-the head of a tracked person has fallen by a good part of the body's height within a second and a half, something low
-must be seen again some moments later, and nobody upright: what may be a person, however faintly, or what differs from
-the background.
+the head of a tracked person has fallen by a good part of the body's height within a second and a half, or somebody
+upright was lost from sight amid the picture, something low must be seen again some moments later, and nobody upright:
+what may be a person, however faintly, or what differs from the background.
 Known failures: who lies down or slides off slowly is no fall; who sits down on the ground fast is one; a fall behind
 something that hides the ground is missed; straight from above nobody has a height to lose.
 """
@@ -30,26 +30,31 @@ from agent.perception.scene import FloatArray, ObjectClass, Scene
 _FALL_S = 1.5
 #: How far the head must fall in that time, body heights: who sits on a chair keeps three quarters.
 _DROP = 0.4
-#: What is lying: lower than this share of the body's height, and less than so many times as high as wide (who stands is
-#: twice or three times as high, even a child beside whom a grown-up was seen before), or wider than high.
-_LOW, _SLENDER = 0.6, 1.5
+#: What is lying: lower than this share of the body's height (who kneels keeps two thirds), and less than so many times
+#: as high as wide (who stands is twice or three times as high, even a child beside whom a grown-up was seen before), or
+#: wider than high.
+_LOW, _SLENDER = 0.55, 1.5
 #: What differs from the background may be lying if one side is at least this share of the body's height.
 _LONG = 0.4
+#: Whose box is narrower than this share of its height is upright; who is not seen for so long is lost, seconds.
+_UPRIGHT, _LOST_S = 1 / 1.3, 0.4
 #: What stands: at least this share of the body's height.
 _TALL = 0.75
 #: How far from where the feet were somebody comes to lie, body heights: to the side, and nearer to the camera or
 #: farther from it. A bed or a bench would be higher in the picture.
 _REACH, _NEARER, _FARTHER = 1.0, 0.6, 0.15
+#: Who gets up stands close to where they stood before, body heights; whoever passes behind or in front does not.
+_THERE = 0.6
 #: Least score of what lies: detectors have hardly seen anybody lie.
 _FAINT = 0.2
-#: Looks at something lying that make it believable, and how long one outlives the last look, seconds.
+#: Looks at something lying that make it believable, unless more show something higher there, and how long one outlives the last look, seconds.
 _LOOKS, _REMEMBERED_S = 3, 15.0
 #: Whatever is low before that is still falling, seconds after the head fell.
 _SETTLED_S = 1.0
 #: Nothing low was seen for so long after the head fell: it was no fall, seconds.
 _UNPROVEN_S = 4.0
-#: Who is upright at the place, while nothing low has been seen for so long, has got up, seconds.
-_UP_S = 1.0
+#: Who is upright at the place for so long, while nothing low is seen, has got up, seconds: a passer-by takes less.
+_UP_S = 1.5
 
 
 @dataclass(slots=True)
@@ -61,7 +66,9 @@ class _Fall:
     floor: float
     tall: float
     looks: int = 0
+    others: int = 0
     low_at: float = 0.0
+    up_since: float | None = None
 
 
 class PersonDownParameters(Parameters):
@@ -79,8 +86,10 @@ class PersonDown:
     def __init__(self, zone: Zone, parameters: PersonDownParameters) -> None:
         self._zone = zone
         self._hold_s = parameters.hold_s
-        #: For each track its latest (time, top, bottom, height, width over height).
-        self._ways: dict[int, deque[tuple[float, float, float, float, float]]] = {}
+        #: For each track its latest (time, top, bottom, height, width over height, middle).
+        self._ways: dict[int, deque[tuple[float, float, float, float, float, float]]] = {}
+        #: For each track how tall it was at most.
+        self._tallest: dict[int, float] = {}
         self._falls: list[_Fall] = []
         self._episode = Episode(EventType.PERSON_DOWN, zone.name, release_s=parameters.release_s)
 
@@ -88,22 +97,28 @@ class PersonDown:
         """What changes with this scene."""
         tracks = scene.tracks
         self._ways = {track: self._ways.get(track, deque()) for track in tracks.ids.tolist()}
+        self._tallest = {track: self._tallest.get(track, 0.0) for track in self._ways}
         inside = self._zone.contains(scene.feet())
-        for row in np.flatnonzero(persons(tracks) & inside):
+        for row in np.flatnonzero(persons(tracks) & (tracks.unseen == 0) & inside):
             self._follow(int(tracks.ids[row]), scene.time, tracks.boxes[row])
+        for row in np.flatnonzero((tracks.unseen > _LOST_S) & (tracks.classes == ObjectClass.PERSON)):
+            self._lose(int(tracks.ids[row]), scene)
         self._look(scene)
         self._falls = [fall for fall in self._falls if not _over(fall, scene.time)]
-        down = any(fall.looks >= _LOOKS and scene.time - fall.time >= self._hold_s for fall in self._falls)
+        down = any(
+            fall.looks >= max(_LOOKS, fall.others) and scene.time - fall.time >= self._hold_s for fall in self._falls
+        )
         return self._episode.update(scene.time, down, confidence=Confidence.MEDIUM)
 
     def _follow(self, track: int, time: float, box: FloatArray) -> None:
         """Note a fall if the head of a track has just fallen."""
         x0, top, x1, bottom = box.tolist()
         way = self._ways[track]
-        way.append((time, top, bottom, bottom - top, (x1 - x0) / max(bottom - top, 1.0)))
+        self._tallest[track] = max(self._tallest[track], bottom - top)
+        way.append((time, top, bottom, bottom - top, (x1 - x0) / max(bottom - top, 1.0), (x0 + x1) / 2))
         while time - way[0][0] > 2 * _FALL_S:
             way.popleft()
-        upright = [moment for moment in way if moment[4] < 1 / 1.3 and time - moment[0] <= _FALL_S]
+        upright = [moment for moment in way if moment[4] < _UPRIGHT and time - moment[0] <= _FALL_S]
         if not upright:
             return
         highest = min(upright, key=lambda moment: moment[1])
@@ -111,10 +126,26 @@ class PersonDown:
         tall = median(moment[3] for moment in way if moment[0] <= highest[0])
         fallen = top - highest[1]
         # Towards the camera the feet go down in the picture as well, and farther than the head.
+        if highest[3] < _TALL * self._tallest[track]:
+            return  # sat already
         if fallen < _DROP * tall or fallen <= bottom - highest[2]:
             return
-        fall = _Fall(time, (x0 + x1) / 2, highest[2], tall)
-        if all(abs(other.x - fall.x) > _REACH * tall for other in self._falls):
+        self._note(_Fall(time, (x0 + x1) / 2, highest[2], tall))
+
+    def _lose(self, track: int, scene: Scene) -> None:
+        """Note that somebody may have fallen who was upright when last seen, in the middle of the picture."""
+        way = self._ways[track]
+        if not way:
+            return
+        time, _, bottom, tall, shape, x = way[-1]
+        way.clear()
+        edge = tall / 2
+        whole = edge < x < scene.width - edge and bottom < scene.height - edge / 2
+        if whole and shape < _UPRIGHT and tall >= _TALL * self._tallest[track]:
+            self._note(_Fall(time, x, bottom, tall))
+
+    def _note(self, fall: _Fall) -> None:
+        if all(abs(other.x - fall.x) > _REACH * fall.tall for other in self._falls):
             self._falls.append(fall)
 
     def _look(self, scene: Scene) -> None:
@@ -123,18 +154,25 @@ class PersonDown:
         maybe = (found.classes == ObjectClass.PERSON) & (found.scores >= _FAINT)
         boxes = found.boxes[maybe]
         for fall in self._falls:
-            low = _lying(boxes, fall) or _lying(_flat(scene.moving, fall), fall)
-            if low and scene.time - fall.time < _SETTLED_S:
+            if scene.time - fall.time < _SETTLED_S:
                 continue
+            low = _lying(boxes, fall) or _lying(_flat(scene.moving, fall), fall)
+            beside = np.abs((boxes[:, 0] + boxes[:, 2]) / 2 - fall.x) / fall.tall
+            below = (boxes[:, 3] - fall.floor) / fall.tall
+            high = _sides(boxes)[1][(beside <= _THERE) & (np.abs(below) <= _FARTHER)]
             if low:
-                fall.looks, fall.low_at = fall.looks + 1, scene.time
-            elif _standing(boxes, fall) and scene.time - max(fall.low_at, fall.time) > _UP_S:
-                fall.looks, fall.low_at = 0, 0.0
-                fall.time = -np.inf
+                fall.looks, fall.low_at, fall.up_since = fall.looks + 1, scene.time, None
+            elif len(high):
+                fall.others += 1
+                if (high >= _TALL * fall.tall).any():
+                    fall.up_since = scene.time if fall.up_since is None else fall.up_since
+            if fall.up_since is not None and scene.time - fall.up_since > _UP_S:
+                fall.looks, fall.time = 0, -np.inf
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
         self._ways.clear()
+        self._tallest.clear()
         self._falls.clear()
         return self._episode.close(time)
 
@@ -161,10 +199,6 @@ def _flat(blobs: FloatArray, fall: _Fall) -> FloatArray:
 def _sides(boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Widths and heights, pixels."""
     return boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-
-
-def _standing(boxes: FloatArray, fall: _Fall) -> bool:
-    return bool((_sides(_near(boxes, fall))[1] >= _TALL * fall.tall).any())
 
 
 def _over(fall: _Fall, time: float) -> bool:

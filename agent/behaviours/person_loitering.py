@@ -3,12 +3,14 @@
 Source: dwell time per tracked person (Bird et al., "Detection of loitering individuals in public transportation
 areas", IEEE T-ITS 6(2), 2005), but without the appearance matching used there: a broken track is continued by place
 (`agent.behaviours.stay`), never by recognising anybody.
-Known failure: two people who swap places within `bridge_s` count as one who stayed; and a thing that the detector
-takes for a person, such as a sign or a poster, lingers for good: draw the zone around it.
+Who has never been seen to walk is a thing that the detector takes for a person, such as a sign or a poster.
+Known failures: two people who swap places within `bridge_s` count as one who stayed; who
+stood there when the camera came up, and never moves, is not told.
 """
 
 from __future__ import annotations
 
+import numpy as np
 from pydantic import Field
 
 from agent.behaviours.episode import Episode, EpisodeChange
@@ -18,6 +20,10 @@ from agent.behaviours.stay import Stays
 from agent.behaviours.zone import Zone
 from agent.contract import EventType
 from agent.perception.scene import Scene
+
+
+#: Who stays has not left while so close to the zone, body heights: as much as the lower edge of a box is off.
+_EDGE = 0.15
 
 
 class PersonLoiteringParameters(Parameters):
@@ -39,12 +45,17 @@ class PersonLoitering:
         self._zone = zone
         self._dwell_s = parameters.dwell_s
         self._stays = Stays(parameters.bridge_s)
+        self._ways = Stays(parameters.bridge_s)
         self._episode = Episode(EventType.PERSON_LOITERING, zone.name, release_s=parameters.release_s)
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
-        here = persons(scene.tracks) & self._zone.contains(scene.feet())
-        lingering = self._stays.update(scene, here) >= self._dwell_s
+        tall = (scene.tracks.boxes[:, 3] - scene.tracks.boxes[:, 1])[:, None]
+        edge = (_EDGE * tall / (scene.width, scene.height)).astype(np.float32)
+        stays = self._stays.known(scene) & self._zone.touches(scene.feet(), edge)
+        here = persons(scene.tracks) & (stays | self._zone.contains(scene.feet()))
+        self._ways.update(scene, persons(scene.tracks))
+        lingering = (self._stays.update(scene, here) >= self._dwell_s) & self._ways.walked(scene)
         return self._episode.update(
             scene.time, bool(lingering.any()), confidence=confidence_in(scene.tracks.scores[lingering])
         )
@@ -52,4 +63,5 @@ class PersonLoitering:
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
         self._stays.clear()
+        self._ways.clear()
         return self._episode.close(time)

@@ -8,6 +8,7 @@ therefore taken for the same; `bridge_s` keeps that rare.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from agent.perception.scene import FloatArray, Scene
 
+#: Who has been so far from where they were first seen, in heights of the box, has walked: ten times the jitter of a box.
+_WALKED = 0.5
 #: How far from where it was lost an object may reappear, in heights of its box: a step or two.
 _REACH = 1.0
 
@@ -26,6 +29,8 @@ class _Stay:
     x: float
     y: float
     height: float
+    first: tuple[float, float]
+    walked: bool = False
 
 
 class Stays:
@@ -50,13 +55,27 @@ class Stays:
         for row in np.flatnonzero(inside & seen):
             track = int(tracks.ids[row])
             x0, y0, x1, y1 = tracks.boxes[row].tolist()
-            here = _Stay(scene.time, scene.time, (x0 + x1) / 2, y1, y1 - y0)
+            centre = ((x0 + x1) / 2, (y0 + y1) / 2)
+            here = _Stay(scene.time, scene.time, centre[0], y1, y1 - y0, centre)
             before = self._stays.get(track) or self._broken_off(lost, here)
             if before is not None:
-                here.since = before.since
+                here.since, here.first = before.since, before.first
+                here.walked = before.walked or math.dist(centre, here.first) > _WALKED * max(here.height, 1.0)
             self._stays[track] = here
             seconds[row] = here.seen - here.since
         return seconds
+
+    def known(self, scene: Scene) -> NDArray[np.bool_]:
+        """Which tracks have a stay, (N,) bool."""
+        return np.array([track in self._stays for track in scene.tracks.ids.tolist()], np.bool_)
+
+    def walked(self, scene: Scene) -> NDArray[np.bool_]:
+        """Which tracks have been seen to walk since their stay began, (N,) bool; what never has is a thing.
+
+        Detectors take signs, bins and reflections for persons, now and then or for good. Those stay where they are.
+        """
+        stays = [self._stays.get(track) for track in scene.tracks.ids.tolist()]
+        return np.array([stay is not None and stay.walked for stay in stays], np.bool_)
 
     def _broken_off(self, lost: set[int], here: _Stay) -> _Stay | None:
         """Take the nearest of the lost stays that this one can continue."""

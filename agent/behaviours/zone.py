@@ -72,6 +72,21 @@ class Zone:
         self._x0, self._y0 = corners[:, 0], corners[:, 1]
         self._x1, self._y1 = np.roll(self._x0, -1), np.roll(self._y0, -1)
 
+    def touches(self, points: FloatArray, margins: FloatArray) -> NDArray[np.bool_]:
+        """Which points lie inside, or so close to it: an edge of a box jitters.
+
+        Args:
+            points: As of `contains`.
+            margins: (N, 2) float32, to each side, fractions of width and height.
+
+        Returns:
+            (N,) bool.
+        """
+        around = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+        return np.asarray(
+            np.any([self.contains(points + margins * np.array(step, np.float32)) for step in around], axis=0)
+        )
+
     def contains(self, points: FloatArray) -> NDArray[np.bool_]:
         """Which points lie inside, by the crossing number (Shimrat, CACM 5(8), 1962, algorithm 112).
 

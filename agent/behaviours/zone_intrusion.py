@@ -3,7 +3,8 @@
 Source: the sterile zone scenario of i-LIDS (UK Home Office, AVSS 2007): an object of the named classes has its feet
 inside the polygon for a moment. The moment is a step's time: the lower edge of the box of
 somebody who walks along a fence swings across it with each step.
-Known failure: a vehicle's class wavers (a van is a car, a truck, a bus); name `vehicle` where any of them is
+What has never been seen to move, inside or before, is a thing that the detector takes for somebody.
+Known failures: who is first seen inside, and stands still there, is told once they move; a vehicle's class wavers (a van is a car, a truck, a bus); name `vehicle` where any of them is
 forbidden. Feet hidden behind a wall are seen too high in the picture, and so too far away.
 """
 
@@ -22,6 +23,8 @@ from agent.perception.scene import Scene
 
 #: A track that breaks within the moment of entering is continued; more would add up passers-by.
 _BRIDGE_S = 1.0
+#: Who has walked and is lost from sight for so long, and is seen again there, is still somebody, seconds.
+_REMEMBERED_S = 3.0
 
 
 class ZoneIntrusionParameters(Parameters):
@@ -42,6 +45,7 @@ class ZoneIntrusion:
         self._classes = class_numbers(parameters.classes)
         self._hold_s = parameters.hold_s
         self._stays = Stays(_BRIDGE_S)
+        self._ways = Stays(_REMEMBERED_S)
         self._episode = Episode(EventType.ZONE_INTRUSION, zone.name, release_s=parameters.release_s)
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
@@ -49,7 +53,10 @@ class ZoneIntrusion:
         inside = self._zone.contains(scene.feet())
         stayed = self._stays.update(scene, inside)
         # The time inside counts whatever the class was meanwhile: it takes a tracker some frames to be sure of it.
-        intruders = inside & (stayed >= self._hold_s) & np.isin(scene.tracks.classes, self._classes)
+        self._ways.update(scene, np.ones(len(scene.tracks), np.bool_))
+        intruders = (
+            inside & self._ways.walked(scene) & (stayed >= self._hold_s) & np.isin(scene.tracks.classes, self._classes)
+        )
         return self._episode.update(
             scene.time, bool(intruders.any()), confidence=confidence_in(scene.tracks.scores[intruders])
         )
@@ -57,4 +64,5 @@ class ZoneIntrusion:
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
         self._stays.clear()
+        self._ways.clear()
         return self._episode.close(time)

@@ -31,6 +31,8 @@ _STILL = frozenset({"ADL-Rundle-6", "PETS09-S2L1", "TUD-Campus"})
 _PAIR, _SOMEBODY = 0.5, 0.3
 #: A false box goes on where it overlaps the last one so much, within so many seconds.
 _GOES_ON, _GAP_S = 0.4, 1.0
+#: Who moves by more than this from the first look to the last, box heights, is no thing.
+_WALKS_ON = 0.25
 #: Times apart of two looks, seconds, and the range of lasting times that are tried.
 _LAGS_S = (0.14, 0.3, 0.5, 1.0, 2.0, 4.0)
 _SHORT_S, _LONG_S = (0.1, 0.2, 0.3, 0.5, 0.8), (2.0, 4.0, 8.0, 16.0)
@@ -55,7 +57,7 @@ def fit(sequences: Sequence[MotSequence], done: Callable[[], None] = lambda: Non
     """
     people: list[list[_Look]] = []
     scores, false_scores = list[float](), list[float]()
-    person_s = still_s = 0.0
+    person_s = still_s = seen = spans = 0.0
     far, beside = list[float](), list[float]()
     places = list[int]()
     for sequence in sequences:
@@ -69,6 +71,8 @@ def fit(sequences: Sequence[MotSequence], done: Callable[[], None] = lambda: Non
             beside += [_span(chain, sequence.fps) for chain in close]
             still_s += len(sequence.detections) / sequence.fps
             far += [_span(chain, sequence.fps) for chain in alone]
+            seen += sum(len(chain) / sequence.fps for chain in alone)
+            spans += sum(_span(chain, sequence.fps) for chain in alone)
             places.append(_places(alone))
         done()
     every = [look for looks in people for look in looks]
@@ -85,6 +89,7 @@ def fit(sequences: Sequence[MotSequence], done: Callable[[], None] = lambda: Non
         sway=_lasting([_error_correlation(people, spread, lag) for lag in _LAGS_S]),
         false_per_s=len(far) / max(still_s, 1e-9),
         false_s=float(np.mean(far)) if far else 0.0,
+        false_seen=seen / max(spans, 1e-9),
         places=max(places, default=0),
         ghosts_per_s=len(beside) / max(person_s, 1e-9),
         ghost_s=float(np.mean(beside)) if beside else 0.0,
@@ -154,9 +159,27 @@ def _chains(sequence: MotSequence, falses: Sequence[_Found]) -> tuple[list[list[
             chain.append(found)
     alone, beside = list[list[_Found]](), list[list[_Found]]()
     for chain in chains:
+        if _somebody(sequence, chain):
+            continue
         gaps = [_gap(box, sequence.truth_boxes[frame]) for frame, box, _ in chain]
         (alone if np.median(gaps) >= 0.5 else beside).append(chain)
     return alone, beside
+
+
+def _somebody(sequence: MotSequence, chain: Sequence[_Found]) -> bool:
+    """Whether a false box is somebody whom the ground truth leaves out: it walks on, or is a part of somebody's way."""
+    (_, first, _), (_, last, _) = chain[0], chain[-1]
+    if float(np.hypot(*(last[:2] + last[2:] - first[:2] - first[2:]))) / 2 > _WALKS_ON * (first[3] - first[1]):
+        return True
+    for end, way in ((0, -1), (-1, 1)):
+        frame, box, _ = chain[end]
+        for step in range(1, round(_GAP_S * sequence.fps) + 1):
+            other = frame + way * step
+            if 0 <= other < len(sequence.truth_boxes):
+                truth = sequence.truth_boxes[other]
+                if len(truth) and float(_iou(box[None], truth).max()) >= _SOMEBODY:
+                    return True
+    return False
 
 
 def _gap(box: Floats, truth: Floats) -> float:

@@ -33,8 +33,10 @@ _NOISE_PX = 0.3
 #: The search carries movement on into ground without a pattern; what moves also changes, by so many grey levels on
 #: average over so many pixels.
 _CHANGED, _AROUND = 3, 5
-#: When more than this share of the picture moves, it is the camera that moves.
-_TOO_MUCH = 0.7
+#: When more than this share of the picture moves, and of what has a pattern, it is the camera that moves: on bare ground
+#: the sensor's noise alone makes flow. A pattern changes by so many grey levels a pixel; where less than this share of
+#: the picture has one, it may be that of people alone.
+_TOO_MUCH, _PATTERN, _BARE = 0.7, 6.0, 0.1
 
 
 class FlowModel:
@@ -66,7 +68,7 @@ class FlowModel:
         fast = np.hypot(pixels[..., 0], pixels[..., 1]) > _NOISE_PX
         changed = cv2.blur(cv2.absdiff(before, small), (_AROUND, _AROUND)) > _CHANGED
         moving = (fast & changed).astype(np.float32)
-        if fast.mean() > _TOO_MUCH:
+        if fast.mean() > _TOO_MUCH and _moves(before, fast):
             return None
         scale = image.shape[1] / small.shape[1]
         rows, columns = small.shape[0] // _CELL, small.shape[1] // _CELL
@@ -82,6 +84,14 @@ class FlowModel:
             change = self._velocity - np.asarray(then, np.float32)
             turned = _by_cell(np.hypot(change[..., 0], change[..., 1]) / np.float32(elapsed), rows, columns)
         return Flow(_CELL * scale, (means * (scale / elapsed)).astype(np.float32), share, turned)
+
+
+def _moves(grey: NDArray[np.uint8], fast: NDArray[np.bool_]) -> bool:
+    """Whether what has a pattern is fast, and it is enough to be the place itself."""
+    smooth = cv2.GaussianBlur(grey, (5, 5), 0)
+    across, down = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
+    pattern = cv2.magnitude(across, down) > 4 * _PATTERN
+    return bool(pattern.mean() > _BARE and fast[pattern].mean() > _TOO_MUCH)
 
 
 def _by_cell(values: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:

@@ -58,8 +58,9 @@ class Backgrounds:
 
 
 def made_up(rng: np.random.Generator, width: int, height: int) -> Image:
-    """A slope with a grain: (height, width, 3) uint8, BGR."""
+    """A slope with a grain and gravel: (height, width, 3) uint8, BGR."""
     grain = cv2.GaussianBlur(rng.normal(0, 40, (height, width, 3)).astype(np.float32), (0, 0), 4)
+    grain += cv2.GaussianBlur(rng.normal(0, 25, (height, width, 1)).astype(np.float32), (0, 0), 1)[..., None]
     slope = np.linspace(150, 100, height, dtype=np.float32)[:, None, None]
     return np.asarray(np.clip(slope + grain, 0, 255), np.uint8)
 

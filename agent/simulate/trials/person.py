@@ -33,7 +33,7 @@ def _across(stage: Stage, begin: float, pace: float, slant: float) -> list[tuple
 
 def running(rng: Rng, props: Props) -> Trial:
     """Somebody runs through."""
-    stage = Stage(rng, props, 30.0, fps=8.0)
+    stage = Stage(rng, props, 30.0, fps=10.0)
     path = _across(stage, rng.uniform(3, 10), rng.uniform(3.2, 5.0), math.radians(50))
     stage.add(path)
     stage.passers(8)
@@ -42,8 +42,8 @@ def running(rng: Rng, props: Props) -> Trial:
 
 
 def running_not(rng: Rng, props: Props) -> Trial:
-    """People walk fast, jog below the limit, ride, or weave through each other."""
-    stage = Stage(rng, props, 60.0, fps=8.0)
+    """People walk fast, jog at up to four fifths of the limit, ride, or weave through each other."""
+    stage = Stage(rng, props, 60.0, fps=10.0)
     sort = str(rng.choice(["walk fast", "jog below the limit", "ride bicycles", "weave through each other"]))
     if sort == "weave through each other":
         stage.passers(40)
@@ -55,7 +55,7 @@ def running_not(rng: Rng, props: Props) -> Trial:
             bicycle = stage.add(path, kind=ObjectClass.BICYCLE, steadfast=True)
             stage.pose(bicycle, (0.0, 1.05, 1.6, 0.0))
         else:
-            stage.add(_across(stage, begin, rng.uniform(*((1.8, 2.1) if sort == "walk fast" else (2.1, 2.45))), 1.5))
+            stage.add(_across(stage, begin, rng.uniform(*((1.8, 2.1) if sort == "walk fast" else (1.9, 2.2))), 1.5))
     stage.passers(6)
     return stage.trial(EventType.PERSON_RUNNING, sort, None, None)
 
@@ -115,16 +115,15 @@ def loitering_not(rng: Rng, props: Props) -> Trial:
 
 
 def _lying(
-    stage: Stage, number: int, begin: float, takes_s: float, upright: tuple[float, float, float], lift: float = 0.0
+    stage: Stage, number: int, begin: float, takes_s: float, upright: tuple[float, float, float], angle: float
 ) -> list[tuple[float, float, float, float]]:
-    """Keys of a pose that ends lying, in any direction."""
-    angle = stage.rng.uniform(0, math.pi)
+    """Keys of a pose that ends lying, in a direction of the ground."""
     across, along = abs(math.cos(angle)), abs(math.sin(angle))
     tall = 0.35 + 0.9 * along * math.sin(math.radians(stage.view.pitch_deg))
     wide = 0.6 + 1.1 * across
     shift = stage.rng.uniform(*_LIES)
     stage.harder[number] = np.array([[begin, 0.0], [begin + takes_s, shift + 0.01]])
-    return [(begin, *upright), (begin + takes_s, tall, wide, lift)]
+    return [(begin, *upright), (begin + takes_s, tall, wide, 0.0)]
 
 
 def down(rng: Rng, props: Props) -> Trial:
@@ -135,12 +134,14 @@ def down(rng: Rng, props: Props) -> Trial:
     walk = stage.way(rng.uniform(2, 6), [start, place])
     falls = walk[-1][0] + rng.choice([0.0, rng.uniform(1, 8)])
     takes_s = rng.uniform(0.5, 1.1)
-    rest = stage.off(place, rng.uniform(0.1, 0.8))
+    angle = rng.uniform(0, 2 * math.pi)
+    # The lower edge of who falls towards the camera is where the head lies, else where the feet stood.
+    rest = (place[0] + 0.7 * math.cos(angle), place[1] + min(0.0, 1.3 * math.sin(angle)) + rng.uniform(-0.2, 0.2))
     number = stage.add(
         [*walk, (falls + 0.01, *place), (falls + takes_s, *rest), (stage.seconds + 5, *rest)], steadfast=True
     )
     upright = stage.upright()
-    stage.pose(number, *_lying(stage, number, falls, takes_s, upright))
+    stage.pose(number, *_lying(stage, number, falls, takes_s, upright, angle))
     stage.passers(5, stage.around(place, 3, 3), 0.3)
     return stage.trial(EventType.PERSON_DOWN, "falls and stays", None, Expected(falls + takes_s / 2, _DOWN_S))
 

@@ -316,7 +316,8 @@ class Stage:
         return Look(
             background=background,
             light=light,
-            noise=rng.uniform(1.5, 4.5),
+            # As of a picture 640 wide that was shrunk to this size, which takes noise off.
+            noise=rng.uniform(2, 6) * width / 640,
             rain=rain,
             shake=np.array([[0.0, rng.uniform(0.2, 0.5) if shakes else 0.0]]),
             sun=(rng.uniform(-0.8, 0.8), rng.uniform(-0.1, 0.15), rng.choice([0.0, rng.uniform(0.15, 0.5)])),

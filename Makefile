@@ -31,7 +31,7 @@ run: setup ## Run the agent on a real clip with a broker of its own (SOURCE= MIC
 	@$(BIN)/vigie demo $(if $(SOURCE),--source '$(SOURCE)') $(if $(MIC),--mic '$(MIC)') $(if $(BROKER),--broker '$(BROKER)') $(if $(CONFIG),--config '$(CONFIG)')
 
 test: setup ## Run the tests that need nothing but this checkout
-	$(BIN)/python -m pytest -m "not rig"
+	$(BIN)/python -m pytest -m "not rig" -n auto --dist loadfile
 
 rigs: setup ## Run the tests against real brokers, cameras and sound servers (tests/rigs/README.md)
 	$(BIN)/python -m pytest -m rig

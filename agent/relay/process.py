@@ -120,9 +120,7 @@ class Relay:
             PipeError: the pipe's socket cannot be made.
             OSError: the status socket cannot be made.
         """
-        journal.note_in_force("configuration", settings.digest())
-        journal.note_in_force("policy", policy.digest())
-        journal.record("will", link.will.decode())
+        _record_start(journal, settings, policy, link)
         self._settings = settings
         self._policy = policy
         self._journal = journal
@@ -156,9 +154,7 @@ class Relay:
         self._rate_dropped_at = -math.inf
         self._expire_at = 0.0
         self._watchdog_at = 0.0
-        self._released = 0
-        self._acknowledged = 0
-        self._refused = 0
+        self._released = self._acknowledged = self._refused = 0
         self._protocol: str | None = None
         self._broker_reason = "not connected yet"
         self._under_way: dict[int, Row] = {}
@@ -563,6 +559,13 @@ class Relay:
             self._acknowledged,
             self._journal.depth,
         )
+
+
+def _record_start(journal: Journal, settings: Settings, policy: Policy, link: Link) -> None:
+    """Record what is in force from now on, and what each greeting leaves with the broker."""
+    journal.note_in_force("configuration", settings.digest())
+    journal.note_in_force("policy", policy.digest())
+    journal.record("will", link.will.decode())
 
 
 def _uids(user: str | None) -> frozenset[int]:

@@ -165,7 +165,7 @@ class Ears:
         self.begin()
 
     def begin(self) -> None:
-        """What comes next has nothing to do with what was before."""
+        """Forget the sound: what comes next has nothing to do with what was before."""
         self._sound[:] = 0
         self._mels[:] = 0
         self._peaks.clear()

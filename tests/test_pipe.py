@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,21 @@ def test_a_stranger_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(PipeError, match="user 4242 may not use the pipe"):
             pipe.check_peer(ours, frozenset())
         assert ours.fileno() == -1
+
+
+@pytest.mark.parametrize(("later_s", "waited_s"), [(0.25, 0.25), (-5, 0.0), (3600, 1.0)])
+def test_the_kernel_tells_how_long_a_message_has_waited(
+    later_s: float, waited_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sense, relay = pipe.pair()
+    with sense, relay:
+        pipe.stamp(relay)
+        assert pipe.receive_stamped(relay) == (None, 0.0)
+        assert pipe.send(sense, HEALTH)
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + later_s)
+        message, waited = pipe.receive_stamped(relay)
+        assert message == HEALTH.pack()
+        assert waited == pytest.approx(waited_s, abs=0.05)
+        sense.close()
+        assert pipe.receive_stamped(relay)[0] == b""

@@ -38,7 +38,15 @@ UNTIL = "2999-01-01"
 
 
 def policy(*types: str, **more: Any) -> Policy:
-    entry = {"purpose": "public safety", "legal_basis": "X", "body": "the city", "until": UNTIL}
+    entry = {
+        "purpose": "public safety",
+        "legal_basis": "X",
+        "body": "the city",
+        "contact": "dpo@example.org",
+        "retention_days": 30,
+        "until": UNTIL,
+        "below_flow": "so that a fight is seen",
+    }
     return Policy.model_validate({"detector": [{**entry, "type": t, **more.get(t, {})} for t in types]})
 
 

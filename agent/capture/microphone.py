@@ -172,7 +172,7 @@ class Listener(Protocol):
     """Who is given the sound, in the microphone's own thread."""
 
     def begin(self) -> None:
-        """What comes next has nothing to do with what was before."""
+        """Forget the sound: what comes next, if anything does, has nothing to do with what was before."""
 
     def hear(self, block: Block) -> None:
         """The next block."""
@@ -205,8 +205,13 @@ class Microphone(Sensor[MicrophoneState, SoundSource]):
     def _read(self, source: SoundSource) -> None:
         self._loud_at = self._clock()
         self._clipped = 0.0
-        if self._listener:
-            self._listener.begin()
+        try:
+            self._follow(source)
+        finally:
+            if self._listener:
+                self._listener.begin()  # the shutter is closed, or the device gone: nothing stays
+
+    def _follow(self, source: SoundSource) -> None:
         while self._reading:
             try:
                 block = source.read()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.capture.sound import RATE_HZ, Block
+from agent.capture.sound import BLOCK_S, RATE_HZ, Block
 from agent.perception.logmel import BANDS, FLOOR, FRAME, FRAMES, HOP, PATCH, mel
 from agent.perception.onset import AROUND, Onset, find_onset
 from agent.perception.tag import CLASSES, STEP, Tagger
@@ -52,6 +52,8 @@ _WARM_UP = 10
 _WINDOW_HOPS = 2
 #: What is heard first comes straight; what follows with less than this much of its rise may be an echo. dB.
 _ECHO_DB = 6.0
+#: Time over which blocks tell that of the samples, seconds: a clock that is off by 100 ppm slips a millisecond in it.
+_CLOCK_S = 10.0
 #: An onset whose front is steep is known to so much on the clock of samples, seconds.
 ONSET_ERROR_S = 1e-3
 
@@ -84,7 +86,7 @@ class SampleClock:
     """
 
     def __init__(self) -> None:
-        self._offsets: deque[float] = deque(maxlen=round(10 / 0.1))
+        self._offsets: deque[float] = deque(maxlen=round(_CLOCK_S / BLOCK_S))
 
     def update(self, samples: int, time: float) -> None:
         """Learn that the sample of this number, counted from 0, had been taken at this time."""
@@ -161,11 +163,10 @@ class Ears:
         self._mels = np.empty((channels, FRAMES, BANDS), np.float32)
         self._peaks: deque[float] = deque(maxlen=_WINDOW_HOPS)
         self._background = np.empty(BANDS, np.float32)
-        self._levels = np.empty(STEP // (RATE_HZ // 20))
         self.begin()
 
     def begin(self) -> None:
-        """What comes next has nothing to do with what was before."""
+        """Forget the sound: what comes next has nothing to do with what was before."""
         self._sound[:] = 0
         self._mels[:] = 0
         self._peaks.clear()

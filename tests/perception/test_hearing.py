@@ -24,8 +24,8 @@ _BLOCK = round(RATE_HZ * BLOCK_S)
 class Loudest:
     """A network whose first score is how loud the patch is, and whose others are low."""
 
-    inputs = (TensorSpec("logmel", (None, 1, FRAMES, BANDS), np.dtype(np.float32)),)
-    outputs = (TensorSpec("logits", (None, len(CLASSES)), np.dtype(np.float32)),)
+    inputs: tuple[TensorSpec, ...] = (TensorSpec("logmel", (None, 1, FRAMES, BANDS), np.dtype(np.float32)),)
+    outputs: tuple[TensorSpec, ...] = (TensorSpec("logits", (None, len(CLASSES)), np.dtype(np.float32)),)
 
     def __init__(self) -> None:
         self.asked: list[Array] = []

@@ -61,6 +61,8 @@ _FINE_S = 2.0
 _WARM_UP_S = 8.0
 #: Least and largest share of the picture that a thing fills; more than the last of it at once is another view.
 _LEAST, _LARGEST, _OTHER_VIEW = 0.0003, 0.15, 0.4
+#: Share of the picture that the box of a thing fills at most.
+_LARGEST_BOX = 0.2
 #: What is this near belongs together, pixels of the small picture: letters to a word.
 _TOGETHER = np.ones((5, 5), np.uint8)
 _PIXEL = np.ones((3, 3), np.uint8)
@@ -456,7 +458,7 @@ def _tell(thing: _Thing, height: int, width: int) -> StillThing | None:
     if thing.difference is None or thing.extent is None or thing.difference.cause is not Cause.NEW:
         return None
     x0, y0, x1, y1 = (thing.extent * width).tolist()
-    if (x1 - x0) * (y1 - y0) > _OTHER_VIEW * width * height:
+    if (x1 - x0) * (y1 - y0) > _LARGEST_BOX * width * height:
         return None
     left, top, right, bottom = thing.difference.box
     return StillThing(

@@ -56,7 +56,7 @@ _PATCH, _ENOUGH, _FLAT, _MOST_GAIN = 6, 20, 5.0, 3.0
 #: In how many seconds what is known takes on the brightness of the present, as evening falls.
 _DARKENS_S = 300.0
 #: The larger picture is learned so often, seconds.
-_FINE_S = 2.0
+_FINE_S = 4.0
 #: Nothing is said before, seconds.
 _WARM_UP_S = 8.0
 #: Least and largest share of the picture that a thing fills; more than the last of it at once is another view.
@@ -254,6 +254,8 @@ class ChangeModel:
 
     def _darken(self, elapsed: float) -> None:
         """Bring all that is known a little nearer to the present brightness, and the line nearer to none."""
+        if np.allclose(self._line, [1, 0], rtol=0, atol=0.01):
+            return
         rest = math.exp(-elapsed / _DARKENS_S)
         gain, offset = self._line.T.copy()
         self._line = np.stack([gain**rest, offset * rest], axis=1)

@@ -42,7 +42,7 @@ class Left:
 
     Attributes:
         thing: The thing.
-        tall: Height of the tallest who was beside it when it came, pixels.
+        tall: Height of who was beside it the longest when it came, pixels.
         above: How far above their feet it ends, in their heights; negative below.
         stayed_s: How long somebody was beside it about when it came, seconds.
         gone_s: Since when nobody of them is near any more, seconds.
@@ -135,22 +135,21 @@ class Company:
     def _brought(self, thing: StillThing) -> _Owners:
         """Who was beside it when it came, and what has become of them since."""
         owners = _Owners(thing.since)
-        feet: list[float] = []
+        beside: dict[int, list[_Seen]] = {}
         known: set[int] = set()
         for moment, ids, boxes, inside in self._past:
             self._follow(owners, thing, moment, ids, boxes, inside, known)
             known.update(ids.tolist())
             if thing.since - self._before_s <= moment <= thing.since + _AFTER_S:
-                beside = self._distances(thing, boxes) <= self._beside
-                if beside.any():
-                    owners.stayed_s += _STEP_S
-                    owners.tall = max(owners.tall, float((boxes[:, 3] - boxes[:, 1])[beside].max()))
-                    feet += boxes[beside, 3].tolist()
-                    owners.seen.update(
-                        (i, _seen(moment, True, box))
-                        for i, box in zip(ids[beside].tolist(), boxes[beside], strict=True)
-                    )
-        owners.feet = median(feet) if feet else 0.0
+                near = self._distances(thing, boxes) <= self._beside
+                owners.stayed_s += _STEP_S * bool(near.any())
+                for i, box in zip(ids[near].tolist(), boxes[near], strict=True):
+                    owners.seen[i] = _seen(moment, True, box)
+                    beside.setdefault(i, []).append(owners.seen[i])
+        if beside:
+            longest = max(beside.values(), key=len)
+            owners.tall = max(last.tall for last in longest)
+            owners.feet = median(last.y for last in longest)
         return owners
 
     def _follow(

@@ -56,11 +56,13 @@ _PATCH, _ENOUGH, _FLAT, _MOST_GAIN = 6, 20, 5.0, 3.0
 #: In how many seconds what is known takes on the brightness of the present, as evening falls.
 _DARKENS_S = 300.0
 #: The larger picture is learned so often, seconds.
-_FINE_S = 2.0
+_FINE_S = 4.0
 #: Nothing is said before, seconds.
 _WARM_UP_S = 8.0
 #: Least and largest share of the picture that a thing fills; more than the last of it at once is another view.
 _LEAST, _LARGEST, _OTHER_VIEW = 0.0003, 0.15, 0.4
+#: Share of the picture that the box of a thing fills at most.
+_LARGEST_BOX = 0.2
 #: What is this near belongs together, pixels of the small picture: letters to a word.
 _TOGETHER = np.ones((5, 5), np.uint8)
 _PIXEL = np.ones((3, 3), np.uint8)
@@ -252,6 +254,8 @@ class ChangeModel:
 
     def _darken(self, elapsed: float) -> None:
         """Bring all that is known a little nearer to the present brightness, and the line nearer to none."""
+        if np.allclose(self._line, [1, 0], rtol=0, atol=0.01):
+            return
         rest = math.exp(-elapsed / _DARKENS_S)
         gain, offset = self._line.T.copy()
         self._line = np.stack([gain**rest, offset * rest], axis=1)
@@ -456,7 +460,7 @@ def _tell(thing: _Thing, height: int, width: int) -> StillThing | None:
     if thing.difference is None or thing.extent is None or thing.difference.cause is not Cause.NEW:
         return None
     x0, y0, x1, y1 = (thing.extent * width).tolist()
-    if (x1 - x0) * (y1 - y0) > _OTHER_VIEW * width * height:
+    if (x1 - x0) * (y1 - y0) > _LARGEST_BOX * width * height:
         return None
     left, top, right, bottom = thing.difference.box
     return StillThing(

@@ -32,7 +32,7 @@ _NAMES = {
 def attack(
     walkers: Annotated[
         int, typer.Option(min=100, help="Walkers in the attacked streets of each flow, at least.")
-    ] = 5000,
+    ] = 4000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Write the figures as Markdown too, such as to docs/anonymity.md.")

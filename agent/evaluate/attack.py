@@ -621,9 +621,9 @@ def advantage(of: _Scores, threshold: float, rng: np.random.Generator) -> Rate:
     _, cluster = np.unique(of.cluster // _CLUSTER_S, return_inverse=True)
     cells = [np.bincount(cluster, weights=w) for w in (says & of.truth, of.truth, says & ~of.truth, ~of.truth)]
     table = np.stack(cells, axis=1)
-    draws = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), _RESAMPLES)
-    hits, yes, alarms, no = (draws @ table).T
-    resampled = hits / np.maximum(yes, 1) - alarms / np.maximum(no, 1)
+    weights = rng.exponential(size=(_RESAMPLES, len(table)))  # Rubin, "The Bayesian bootstrap", Ann. Statist. 9, 1981
+    hits, yes, alarms, no = (weights @ table).T
+    resampled = hits / np.maximum(yes, 1e-9) - alarms / np.maximum(no, 1e-9)
     hit, all_yes, alarm, all_no = table.sum(axis=0)
     low, high = np.quantile(resampled, (0.025, 0.975))
     return Rate(hit / max(all_yes, 1) - alarm / max(all_no, 1), float(low), float(high), int(all_yes), int(all_no))

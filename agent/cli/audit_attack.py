@@ -32,7 +32,7 @@ _NAMES = {
 def attack(
     walkers: Annotated[
         int, typer.Option(min=100, help="Walkers in the attacked streets of each flow, at least.")
-    ] = 5000,
+    ] = 4000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Write the figures as Markdown too, such as to docs/anonymity.md.")
@@ -109,7 +109,10 @@ def _rows(outcomes: Sequence[Outcome], attack: str, policy: str, families: Seque
     """One row for each family: its name, and the advantage at each flow."""
     at = {outcome.flow: outcome for outcome in outcomes if outcome.policy == policy}
     return [
-        [_NAMES[family], *(_cell(at[flow].advantages.get((family, attack))) for flow in _flows(outcomes))]
+        [
+            _NAMES[family],
+            *(_cell(at[flow].advantages.get((family, attack)) if flow in at else None) for flow in _flows(outcomes)),
+        ]
         for family in families
     ]
 
@@ -180,6 +183,7 @@ def document(outcomes: Sequence[Outcome], walkers: int, seed: int) -> str:
         ]
         for policy in POLICIES
         for flow in flows
+        if (policy, flow) in told
     ]
     others = [
         [attack, *row]

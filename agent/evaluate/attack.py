@@ -82,6 +82,8 @@ POLICIES: dict[str, GatePolicy | None] = {
 #: What is attacked: events of one sort, counts, and what surrounds them.
 FAMILIES = ("crowd", "count", "sound", "together", "loud", "person", "health", "sizes")
 EVENTS = ("crowd", "count", "sound", "person")
+#: What may tell a group from one walker.
+_SIZED = frozenset({"crowd", "count", "person"})
 #: What the attackers of `together` read at the same time.
 _TOGETHER = ("crowd", "count", "sound")
 #: What the outside sees of the encrypted connection is looked at so finely, seconds.
@@ -465,10 +467,8 @@ class _Reader:
             for watched in learn
             for camera in range(len(watched.heard))
         ]
-        self._tables = {
-            name: self._learn(places, sizes)
-            for name, sizes in {"all": (1, 9), "alone": (1, 1), "group": (3, 9)}.items()
-        }
+        tables = {"all": (1, 9), **({"alone": (1, 1), "group": (3, 9)} if family in _SIZED else {})}
+        self._tables = {name: self._learn(places, sizes) for name, sizes in tables.items()}
 
     def _symbols(self, watched: Watched, camera: int, *, grow: bool = False) -> Ints:
         told = watched.heard[camera].told.get(self._family, [])
@@ -529,9 +529,10 @@ class _Site:
         ghosts = rng.uniform(FILLS_S, made.seconds - EMPTIES_S, len(who.enters))
         both = np.concatenate([who.enters, ghosts])
         yield "single out", _Scores(self._at(camera, both), np.arange(len(both)) < len(ghosts), both)
-        sized = who[(who.size == 1) | (who.size >= 3)]
-        ratio = self._at(camera, sized.enters, "group") - self._at(camera, sized.enters, "alone")
-        yield "group", _Scores(ratio, sized.size >= 3, sized.enters)
+        if any("group" in tables for tables in self._scores[camera]):
+            sized = who[(who.size == 1) | (who.size >= 3)]
+            ratio = self._at(camera, sized.enters, "group") - self._at(camera, sized.enters, "alone")
+            yield "group", _Scores(ratio, sized.size >= 3, sized.enters)
         if camera + 1 == len(self._passages):
             return
         ways = np.quantile(arrival_prior(made.gaps_m[camera]), (np.arange(_POINTS) + 0.5) / _POINTS)
@@ -549,7 +550,8 @@ class _Site:
             yield "trajectory", _Scores(_log_mean(each), either.goes_on, either.enters)
 
     def _at(self, camera: int, times: Floats, table: str = "all") -> Floats:
-        each = [r.at(scores[table], times) for r, scores in zip(self._readers, self._scores[camera], strict=True)]
+        both = zip(self._readers, self._scores[camera], strict=True)
+        each = [reader.at(tables[table], times) for reader, tables in both if table in tables]
         return np.asarray(np.sum(each, axis=0))
 
     def _each(self, camera: int, times: Floats, ways: Floats) -> Floats:
@@ -619,9 +621,9 @@ def advantage(of: _Scores, threshold: float, rng: np.random.Generator) -> Rate:
     _, cluster = np.unique(of.cluster // _CLUSTER_S, return_inverse=True)
     cells = [np.bincount(cluster, weights=w) for w in (says & of.truth, of.truth, says & ~of.truth, ~of.truth)]
     table = np.stack(cells, axis=1)
-    draws = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), _RESAMPLES)
-    hits, yes, alarms, no = (draws @ table).T
-    resampled = hits / np.maximum(yes, 1) - alarms / np.maximum(no, 1)
+    weights = rng.exponential(size=(_RESAMPLES, len(table)))  # Rubin, "The Bayesian bootstrap", Ann. Statist. 9, 1981
+    hits, yes, alarms, no = (weights @ table).T
+    resampled = hits / np.maximum(yes, 1e-9) - alarms / np.maximum(no, 1e-9)
     hit, all_yes, alarm, all_no = table.sum(axis=0)
     low, high = np.quantile(resampled, (0.025, 0.975))
     return Rate(hit / max(all_yes, 1) - alarm / max(all_no, 1), float(low), float(high), int(all_yes), int(all_no))

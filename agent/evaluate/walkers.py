@@ -52,8 +52,8 @@ HEARD, LOUD, _STREET_PER_MIN = 0.02, 0.25, 0.05
 _SEEN = 0.95
 #: Sense's analysed rate falls by so much with each person in sight, share of the target, with that much noise. Chosen.
 _LOAD, _LOAD_NOISE = 0.01, 0.01
-#: Time at the beginning, since a corridor must fill first, and at the end, since who has passed one camera must have the
-#: time to pass two more, in which nobody is asked about, seconds.
+#: Time at the beginning and at the end in which nobody is asked about, seconds: a corridor must fill first, and who has
+#: passed one camera must have the time to pass two more.
 FILLS_S, EMPTIES_S = 600.0, 600.0
 
 

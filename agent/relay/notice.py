@@ -265,6 +265,9 @@ table { border-collapse: collapse; width: 100%; margin: 1rem 0 }
 th, td { border: 1px solid #767676; padding: .4rem .5rem; text-align: left; vertical-align: top; min-width: 6rem }
 th { background: #eee }
 .wide { overflow-x: auto }
+dl { display: grid; grid-template-columns: minmax(7rem, 12rem) 1fr; gap: .2rem 1rem }
+dt { font-weight: bold }
+dd { margin: 0 }
 pre { white-space: pre-wrap; border-left: .3rem solid #767676; padding-left: .8rem; font-size: .9rem }
 section + section { border-top: .2rem solid #1b1b1b; margin-top: 3rem }
 @media (prefers-color-scheme: dark) {
@@ -358,23 +361,23 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def _detectors(made: Notice, settings: Settings, said: Mapping[str, Any]) -> str:
-    column, text = said["column"], said["text"]
-    keys = ("type", "mode", "purpose", "basis", "body", "contact", "place", "retention", "until")
-    rows = [
-        (
-            f"{_name(d, said)} ({_label(d)})",
-            said["mode"][d.mode],
-            f"{said['type'][_label(d)]['what']} {d.purpose}",
-            d.basis,
-            d.body,
-            d.contact,
-            _place(d, settings, said),
-            text["days"].format(days=d.retention_days),
-            d.until,
-        )
-        for d in made.detectors
-    ]
-    return _table(said["heading"]["detectors"], [column[key] for key in keys], rows)
+    """A list of statements for each permission: too many for the columns of a table."""
+    column = said["column"]
+    parts = []
+    for detector in made.detectors:
+        stated = {
+            "mode": said["mode"][detector.mode],
+            "purpose": f"{said['type'][_label(detector)]['what']} {detector.purpose}",
+            "basis": detector.basis,
+            "body": detector.body,
+            "contact": detector.contact,
+            "place": _place(detector, settings, said),
+            "retention": said["text"]["days"].format(days=detector.retention_days),
+            "until": detector.until,
+        }
+        rows = "".join(f"<dt>{escape(column[key])}</dt><dd>{escape(value)}</dd>" for key, value in stated.items())
+        parts.append(f"<h4>{escape(_name(detector, said))} ({escape(_label(detector))})</h4><dl>{rows}</dl>")
+    return "\n".join(parts)
 
 
 def _models_table(made: Notice, said: Mapping[str, Any]) -> str:

@@ -60,8 +60,8 @@ def notice(settings: Settings, policy: Policy, today: dt.date) -> Notice:
         NoticeError: it is larger than `NOTICE_MAX_SIZE`, or the registry of models cannot be read.
     """
     device = settings.device
-    detectors = tuple(_detector(d, today) for d in policy.detectors)
-    models = tuple(_models(settings, {d.event_type for d in policy.detectors if d.days_left(today) >= 0}))
+    detectors = tuple(_detector(d, policy.state(d, today)) for d in policy.detectors)
+    models = tuple(_models(settings, {EventType.parse(_label(d)) for d in _current(detectors)}))
     try:
         written = settings.policy_file.stat().st_mtime
         changed = local_day(dt.datetime.fromtimestamp(written, dt.timezone.utc))
@@ -92,10 +92,10 @@ def notice_json(made: Notice) -> bytes:
     return made.model_dump_json(exclude_none=True).encode()
 
 
-def _detector(entry: DetectorPolicy, today: dt.date) -> NoticeDetector:
+def _detector(entry: DetectorPolicy, state: Literal["on", "shadow", "ended", "refused"]) -> NoticeDetector:
     return NoticeDetector(
         type=f"vigie.{entry.type}.v1",
-        mode=entry.mode if entry.days_left(today) >= 0 else "ended",
+        mode=state,
         zones=entry.zones,
         purpose=entry.purpose,
         basis=entry.legal_basis,
@@ -105,6 +105,11 @@ def _detector(entry: DetectorPolicy, today: dt.date) -> NoticeDetector:
         place=entry.place,
         until=entry.until.isoformat(),
     )
+
+
+def _current(detectors: Sequence[NoticeDetector]) -> list[NoticeDetector]:
+    """Those that run."""
+    return [d for d in detectors if d.mode in {"on", "shadow"}]
 
 
 def _models(settings: Settings, types: set[EventType]) -> Iterator[NoticeModel]:
@@ -166,7 +171,7 @@ def _entry(
 ) -> RegisterEntry:
     said = words(language)
     register, unknown = said["register"], said["not_stated"]
-    current = [d for d in detectors if d.mode != "ended"]
+    current = _current(detectors)
     place = _joined(_place(d, settings, said) for d in current) or unknown
     emails = [found[0] for d in current if (found := _EMAIL.search(d.contact))]
     on = any(d.mode == "on" for d in current)
@@ -306,7 +311,7 @@ def _section(
 ) -> str:
     """One language of the page."""
     text, title = said["text"], said["heading"]
-    current = [d for d in made.detectors if d.mode != "ended"]
+    current = _current(made.detectors)
     persons = _joined(_name(d, said) for d in current if EventType.parse(_label(d)) in PERSON_TYPES)
     gate = policy.gate
     parts = [

@@ -816,8 +816,9 @@ class NoticeDetector(_Closed):
     """One permission, as the policy states it."""
 
     type: EventTypeName
-    mode: Literal["on", "shadow", "ended"]
-    """`shadow` is counted on the device and never sent; `ended` is past its last day."""
+    mode: Literal["on", "shadow", "ended", "refused"]
+    """`shadow` is counted on the device and never sent; `ended` is past its last day; `refused` does not run either,
+    since fewer people pass than its policy demands."""
     zones: tuple[Name, ...]
     """Empty: all of the device."""
     purpose: Words

@@ -196,6 +196,18 @@ class Policy(_Table):
             for d in self.detectors
         )
 
+    def state(self, entry: DetectorPolicy, today: dt.date) -> Literal["on", "shadow", "ended", "refused"]:
+        """What becomes of one entry: `ended` after its last day, `refused` where the policy itself stands against it.
+
+        Args:
+            entry: One of `detectors`.
+            today: The date.
+        """
+        if entry.days_left(today) < 0:
+            return "ended"
+        used = self.entry(entry.event_type, entry.zones[0] if entry.zones else None, today)
+        return "refused" if isinstance(used, str) else entry.mode
+
     def permitted(
         self, sensor: CameraSettings | MicrophoneSettings, today: dt.date
     ) -> tuple[list[RuleSettings], list[str]]:

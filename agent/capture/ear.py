@@ -24,7 +24,7 @@ from typing import Any
 
 #: When the last sample was taken, monotonic seconds; frames; 1 where sound was lost before, or the size of a text.
 HEADER = struct.Struct("<dII")
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _RATE_HZ = 16_000
 _BLOCK_S = 0.1
 
@@ -73,7 +73,9 @@ def main(name: str, channels: int) -> int:
         name: Part of the device's name, in any case.
         channels: How many are wanted.
     """
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(_PR_SET_DUMPABLE, 0)  # a core dump would keep sound
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever reads decides when to stop
     try:
         import sounddevice

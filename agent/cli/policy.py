@@ -56,7 +56,7 @@ def findings(settings: Settings, policy: Policy, today: dt.date) -> dict[str, An
         {
             "type": entry.type,
             "what": said["type"][entry.type]["what"],
-            "state": "ended" if entry.days_left(today) < 0 else entry.mode,
+            "state": policy.state(entry, today),
             "used_by": [
                 f"{name} in {zone}" if zone else name
                 for name, event_type, zone in wanted
@@ -82,7 +82,7 @@ def findings(settings: Settings, policy: Policy, today: dt.date) -> dict[str, An
         for reason in policy.permitted(sensor, today)[1]
     ]
     return {
-        "ok": not refused and all(d["state"] != "ended" for d in detectors),
+        "ok": not refused and all(d["state"] in {"on", "shadow"} for d in detectors),
         "policy": str(settings.policy_file),
         "sha256": policy.digest(),
         "day": today.isoformat(),
@@ -122,6 +122,9 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         if entry["state"] == "ended":
             yield f"  It ended on {entry['until']}: the detector has stopped by itself. Renew the basis, or remove it."
             continue
+        if entry["state"] == "refused":
+            yield "  It does not run: one person can start it, too few are stated to pass, and no below_flow says why."
+            continue
         yield f"  Leaves: {entry['leaves']}; the receiver may keep it for {entry['retention_days']} days."
         soon = " Nothing takes over from it." if entry["ends_soon"] else ""
         yield f"  Last day {entry['until']}, in {entry['days_left']} days.{soon}"
@@ -134,7 +137,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"REFUSED  {item['sensor']}: {item['reason']}; this rule does not run."
 
 
-_STATES = {"on": "ON", "shadow": "TRIAL", "ended": "ENDED"}
+_STATES = {"on": "ON", "shadow": "TRIAL", "ended": "ENDED", "refused": "REFUSED"}
 
 
 @app.command()

@@ -60,8 +60,8 @@ def notice(settings: Settings, policy: Policy, today: dt.date) -> Notice:
         NoticeError: it is larger than `NOTICE_MAX_SIZE`, or the registry of models cannot be read.
     """
     device = settings.device
-    detectors = tuple(_detector(d, today) for d in policy.detectors)
-    models = tuple(_models(settings, {d.event_type for d in policy.detectors if d.days_left(today) >= 0}))
+    detectors = tuple(_detector(d, policy.state(d, today)) for d in policy.detectors)
+    models = tuple(_models(settings, {EventType.parse(_label(d)) for d in _current(detectors)}))
     try:
         written = settings.policy_file.stat().st_mtime
         changed = local_day(dt.datetime.fromtimestamp(written, dt.timezone.utc))
@@ -92,10 +92,10 @@ def notice_json(made: Notice) -> bytes:
     return made.model_dump_json(exclude_none=True).encode()
 
 
-def _detector(entry: DetectorPolicy, today: dt.date) -> NoticeDetector:
+def _detector(entry: DetectorPolicy, state: Literal["on", "shadow", "ended", "refused"]) -> NoticeDetector:
     return NoticeDetector(
         type=f"vigie.{entry.type}.v1",
-        mode=entry.mode if entry.days_left(today) >= 0 else "ended",
+        mode=state,
         zones=entry.zones,
         purpose=entry.purpose,
         basis=entry.legal_basis,
@@ -105,6 +105,11 @@ def _detector(entry: DetectorPolicy, today: dt.date) -> NoticeDetector:
         place=entry.place,
         until=entry.until.isoformat(),
     )
+
+
+def _current(detectors: Sequence[NoticeDetector]) -> list[NoticeDetector]:
+    """Those that run."""
+    return [d for d in detectors if d.mode in {"on", "shadow"}]
 
 
 def _models(settings: Settings, types: set[EventType]) -> Iterator[NoticeModel]:
@@ -166,7 +171,7 @@ def _entry(
 ) -> RegisterEntry:
     said = words(language)
     register, unknown = said["register"], said["not_stated"]
-    current = [d for d in detectors if d.mode != "ended"]
+    current = _current(detectors)
     place = _joined(_place(d, settings, said) for d in current) or unknown
     emails = [found[0] for d in current if (found := _EMAIL.search(d.contact))]
     on = any(d.mode == "on" for d in current)
@@ -265,6 +270,9 @@ table { border-collapse: collapse; width: 100%; margin: 1rem 0 }
 th, td { border: 1px solid #767676; padding: .4rem .5rem; text-align: left; vertical-align: top; min-width: 6rem }
 th { background: #eee }
 .wide { overflow-x: auto }
+dl { display: grid; grid-template-columns: minmax(7rem, 12rem) 1fr; gap: .2rem 1rem }
+dt { font-weight: bold }
+dd { margin: 0 }
 pre { white-space: pre-wrap; border-left: .3rem solid #767676; padding-left: .8rem; font-size: .9rem }
 section + section { border-top: .2rem solid #1b1b1b; margin-top: 3rem }
 @media (prefers-color-scheme: dark) {
@@ -303,7 +311,7 @@ def _section(
 ) -> str:
     """One language of the page."""
     text, title = said["text"], said["heading"]
-    current = [d for d in made.detectors if d.mode != "ended"]
+    current = _current(made.detectors)
     persons = _joined(_name(d, said) for d in current if EventType.parse(_label(d)) in PERSON_TYPES)
     gate = policy.gate
     parts = [
@@ -358,23 +366,23 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def _detectors(made: Notice, settings: Settings, said: Mapping[str, Any]) -> str:
-    column, text = said["column"], said["text"]
-    keys = ("type", "mode", "purpose", "basis", "body", "contact", "place", "retention", "until")
-    rows = [
-        (
-            f"{_name(d, said)} ({_label(d)})",
-            said["mode"][d.mode],
-            f"{said['type'][_label(d)]['what']} {d.purpose}",
-            d.basis,
-            d.body,
-            d.contact,
-            _place(d, settings, said),
-            text["days"].format(days=d.retention_days),
-            d.until,
-        )
-        for d in made.detectors
-    ]
-    return _table(said["heading"]["detectors"], [column[key] for key in keys], rows)
+    """A list of statements for each permission: too many for the columns of a table."""
+    column = said["column"]
+    parts = []
+    for detector in made.detectors:
+        stated = {
+            "mode": said["mode"][detector.mode],
+            "purpose": f"{said['type'][_label(detector)]['what']} {detector.purpose}",
+            "basis": detector.basis,
+            "body": detector.body,
+            "contact": detector.contact,
+            "place": _place(detector, settings, said),
+            "retention": said["text"]["days"].format(days=detector.retention_days),
+            "until": detector.until,
+        }
+        rows = "".join(f"<dt>{escape(column[key])}</dt><dd>{escape(value)}</dd>" for key, value in stated.items())
+        parts.append(f"<h4>{escape(_name(detector, said))} ({escape(_label(detector))})</h4><dl>{rows}</dl>")
+    return "\n".join(parts)
 
 
 def _models_table(made: Notice, said: Mapping[str, Any]) -> str:

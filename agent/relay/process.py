@@ -152,8 +152,7 @@ class Relay:
         self._retry_at = 0.0
         self._rate_dropped = 0
         self._rate_dropped_at = -math.inf
-        self._expire_at = 0.0
-        self._watchdog_at = 0.0
+        self._expire_at = self._watchdog_at = 0.0
         self._released = self._acknowledged = self._refused = 0
         self._protocol: str | None = None
         self._broker_reason = "not connected yet"

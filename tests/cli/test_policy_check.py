@@ -45,7 +45,9 @@ def test_check_explains_each_permission(written: Path) -> None:
 def test_check_says_how_events_leave(written: Path) -> None:
     changed(written, 'mode = "shadow"', 'mode = "on"')
     assert "classes of people, never below 5, at the end of each 60 s" in vigie("check", "-c", written)[1]
-    changed(written, '"crowd.density"', '"person.loitering"\nbelow_flow = "People may need help"')
+    changed(written, '"crowd.density"', '"person.loitering"')
+    assert "REFUSED  person.loitering, every zone" in vigie("check", "-c", written)[1]
+    changed(written, '"person.loitering"', '"person.loitering"\nbelow_flow = "People may need help"')
     code, said = vigie("check", "-c", written)
     assert code == 1, "the rule for crowd.density has no permission any more"
     assert "one person can cause it, so it is not called anonymous" in said

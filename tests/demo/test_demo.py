@@ -23,7 +23,7 @@ def test_the_configuration_of_the_demonstration_works(tmp_path: Path) -> None:
     allowed, refused = policy.permitted(camera, policy.detectors[0].until)
     assert len(allowed) == 5
     assert not refused
-    allowed, refused = permitted(settings.microphone, policy, policy.detectors[0].until)
+    allowed, refused = policy.permitted(settings.microphone, policy.detectors[0].until)
     assert len(allowed) == 3
     assert not refused
 

@@ -89,8 +89,9 @@ def test_both_languages_say_the_same_things() -> None:
 
 
 def test_the_notice_says_what_the_policy_states() -> None:
-    made = notice(settings(), policy(ENTRY, {**ENTRY, "type": "sound.scream", "until": "2026-01-01"}), TODAY)
-    first, second = made.detectors
+    over, rare = {**ENTRY, "type": "sound.scream", "until": "2026-01-01"}, {**ENTRY, "type": "person.running"}
+    made = notice(settings(), policy(ENTRY, over, rare), TODAY)
+    first, second, third = made.detectors
     assert first.model_dump(exclude_none=True) == {
         "type": "vigie.crowd.gathering.v1",
         "mode": "on",
@@ -103,6 +104,7 @@ def test_the_notice_says_what_the_policy_states() -> None:
         "until": "2026-12-31",
     }
     assert second.mode == "ended"
+    assert third.mode == "refused", "one person can start it, and nobody states that enough pass"
     english, french = made.register_entries
     assert (english.lang, french.lang) == ("en", "fr")
     assert english.contact_email == "dpo@city.example"
@@ -139,7 +141,7 @@ def test_models_are_named_by_their_hash_with_what_their_cards_say(tmp_path: Path
 
 
 def test_the_page_stands_alone_in_two_languages() -> None:
-    rules = policy(ENTRY, {**ENTRY, "type": "person.loitering"})
+    rules = policy(ENTRY, {**ENTRY, "type": "person.loitering", "flow_per_min": 50})
     text = page(notice(settings(), rules, TODAY), settings(), rules)
     outline = Outline(text)
     assert outline.open == []

@@ -32,9 +32,6 @@ _PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "procps", "libportaud
 _PYTHON = f"python3.{sys.version_info.minor}"
 _VENV = "opt/vigie/current"
 _VIGIE = f"""#!/{_VENV}/bin/python3
-import sys
-
-sys.path.insert(0, "/opt/vigie/src")
 from agent.cli import main
 
 main()
@@ -240,6 +237,7 @@ def _install(root: Path) -> list[str]:
     (venv / "bin").mkdir()
     (venv / "bin" / "python3").symlink_to(f"/usr/bin/{_PYTHON}")
     (venv / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
+    (packages / "vigie.pth").write_text("/opt/vigie/src\n/opt/vigie/packages\n")
     (venv / "bin" / "vigie").write_text(_VIGIE)
     (venv / "bin" / "vigie").chmod(0o755)
     for name, folder in (("vigie.sysusers.conf", "sysusers.d"), ("vigie.tmpfiles.conf", "tmpfiles.d")):
@@ -250,7 +248,7 @@ def _install(root: Path) -> list[str]:
     # Audio through the sound server of this machine: the plugin and its configuration, which weigh 300 MB as a package.
     sound = [str(path) for path in (*Path("/usr/lib").glob("*/alsa-lib"), Path("/etc/alsa"), Path("/usr/share/alsa"))]
     return [
-        f"{Path(sys.prefix) / 'lib' / _PYTHON / 'site-packages'}:/{packages.relative_to(root)}",
+        f"{Path(sys.prefix) / 'lib' / _PYTHON / 'site-packages'}:/opt/vigie/packages",
         f"{CHECKOUT / 'agent'}:/opt/vigie/src/agent",
         f"{CHECKOUT / 'models'}:/opt/vigie/src/models",
         *(f"{path}:{path}" for path in sound if Path(path).exists()),

@@ -48,6 +48,7 @@ def test_the_page_is_accessible_and_loads_nothing(axe: Path, tmp_path: Path) -> 
         "body": "City of Old Port",
         "contact": "dpo@city.example, 1 Quay Street",
         "retention_days": 30,
+        "below_flow": "Who has fallen needs help",
     }
     policy = Policy.model_validate(
         {

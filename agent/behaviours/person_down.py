@@ -49,6 +49,8 @@ _THERE = 0.6
 _FAINT = 0.2
 #: Looks at something lying that make it believable, unless more show something higher there, and how long one outlives the last look, seconds.
 _LOOKS, _REMEMBERED_S = 3, 15.0
+#: Share of the looks that must show it where the fall itself was not seen.
+_SHARE = 0.3
 #: Whatever is low before that is still falling, seconds after the head fell.
 _SETTLED_S = 1.0
 #: Nothing low was seen for so long after the head fell: it was no fall, seconds.
@@ -59,12 +61,14 @@ _UP_S = 1.5
 
 @dataclass(slots=True)
 class _Fall:
-    """Where and when a head fell; pixels and seconds."""
+    """Where and when a head fell, and whether that was seen; pixels and seconds."""
 
     time: float
     x: float
     floor: float
     tall: float
+    seen: bool
+    ticks: int = 0
     looks: int = 0
     others: int = 0
     low_at: float = 0.0
@@ -88,8 +92,8 @@ class PersonDown:
         self._hold_s = parameters.hold_s
         #: For each track its latest (time, top, bottom, height, width over height, middle).
         self._ways: dict[int, deque[tuple[float, float, float, float, float, float]]] = {}
-        #: For each track how tall it was at most.
-        self._tallest: dict[int, float] = {}
+        #: For each track how tall it was at most where it is, and its feet then.
+        self._tallest: dict[int, tuple[float, float]] = {}
         self._falls: list[_Fall] = []
         self._episode = Episode(EventType.PERSON_DOWN, zone.name, release_s=parameters.release_s)
 
@@ -97,7 +101,7 @@ class PersonDown:
         """What changes with this scene."""
         tracks = scene.tracks
         self._ways = {track: self._ways.get(track, deque()) for track in tracks.ids.tolist()}
-        self._tallest = {track: self._tallest.get(track, 0.0) for track in self._ways}
+        self._tallest = {track: tallest for track, tallest in self._tallest.items() if track in self._ways}
         inside = self._zone.contains(scene.feet())
         for row in np.flatnonzero(persons(tracks) & (tracks.unseen == 0) & inside):
             self._follow(int(tracks.ids[row]), scene.time, tracks.boxes[row])
@@ -105,16 +109,16 @@ class PersonDown:
             self._lose(int(tracks.ids[row]), scene)
         self._look(scene)
         self._falls = [fall for fall in self._falls if not _over(fall, scene.time)]
-        down = any(
-            fall.looks >= max(_LOOKS, fall.others) and scene.time - fall.time >= self._hold_s for fall in self._falls
-        )
+        down = any(_believed(fall) and scene.time - fall.time >= self._hold_s for fall in self._falls)
         return self._episode.update(scene.time, down, confidence=Confidence.MEDIUM)
 
     def _follow(self, track: int, time: float, box: FloatArray) -> None:
         """Note a fall if the head of a track has just fallen."""
         x0, top, x1, bottom = box.tolist()
         way = self._ways[track]
-        self._tallest[track] = max(self._tallest[track], bottom - top)
+        tallest, feet = self._tallest.get(track, (0.0, bottom))
+        if bottom - top > tallest or abs(bottom - feet) > _FARTHER * tallest:
+            self._tallest[track] = (bottom - top, bottom)
         way.append((time, top, bottom, bottom - top, (x1 - x0) / max(bottom - top, 1.0), (x0 + x1) / 2))
         while time - way[0][0] > 2 * _FALL_S:
             way.popleft()
@@ -126,11 +130,11 @@ class PersonDown:
         tall = median(moment[3] for moment in way if moment[0] <= highest[0])
         fallen = top - highest[1]
         # Towards the camera the feet go down in the picture as well, and farther than the head.
-        if highest[3] < _TALL * self._tallest[track]:
+        if highest[3] < _TALL * self._tallest[track][0]:
             return  # sat already
         if fallen < _DROP * tall or fallen <= bottom - highest[2]:
             return
-        self._note(_Fall(time, (x0 + x1) / 2, highest[2], tall))
+        self._note(_Fall(time, (x0 + x1) / 2, highest[2], tall, seen=True))
 
     def _lose(self, track: int, scene: Scene) -> None:
         """Note that somebody may have fallen who was upright when last seen, in the middle of the picture."""
@@ -141,8 +145,8 @@ class PersonDown:
         way.clear()
         edge = tall / 2
         whole = edge < x < scene.width - edge and bottom < scene.height - edge / 2
-        if whole and shape < _UPRIGHT and tall >= _TALL * self._tallest[track]:
-            self._note(_Fall(time, x, bottom, tall))
+        if whole and shape < _UPRIGHT and tall >= _TALL * self._tallest[track][0]:
+            self._note(_Fall(time, x, bottom, tall, seen=False))
 
     def _note(self, fall: _Fall) -> None:
         if all(abs(other.x - fall.x) > _REACH * fall.tall for other in self._falls):
@@ -156,6 +160,7 @@ class PersonDown:
         for fall in self._falls:
             if scene.time - fall.time < _SETTLED_S:
                 continue
+            fall.ticks += 1
             low = _lying(boxes, fall) or _lying(_flat(scene.moving, fall), fall)
             beside = np.abs((boxes[:, 0] + boxes[:, 2]) / 2 - fall.x) / fall.tall
             below = (boxes[:, 3] - fall.floor) / fall.tall
@@ -199,6 +204,12 @@ def _flat(blobs: FloatArray, fall: _Fall) -> FloatArray:
 def _sides(boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Widths and heights, pixels."""
     return boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+
+
+def _believed(fall: _Fall) -> bool:
+    """Whether enough looks show something low; more are wanted where nobody was seen to fall."""
+    wanted = _LOOKS if fall.seen else max(_LOOKS, _SHARE * fall.ticks)
+    return fall.looks >= max(wanted, fall.others)
 
 
 def _over(fall: _Fall, time: float) -> bool:

@@ -21,6 +21,10 @@ ALARM_S = 10.0
 _ALARM_HOPS = round(ALARM_S / HOP_S)
 #: Hops over which the runtime averages each class.
 HOPS = tuple(manner.hops for manner in MANNERS.values())
+#: No threshold lies outside, however quiet or loud the street was.
+_RANGE = (0.05, 0.99)
+#: Share of the pieces, the loudest, by which the few that are louder still are foretold.
+_TAIL = 0.05
 #: Temperatures that are tried, and how close to 0 or 1 a probability may come.
 _TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4), 49))
 _LEAST = 1e-6
@@ -76,8 +80,7 @@ class Operating:
 
 def cooled(scores: Scores, temperature: float) -> Scores:
     """Probabilities as they are after temperature scaling."""
-    kept = np.clip(scores.astype(np.float64), _LEAST, 1 - _LEAST)
-    return np.asarray(1 / (1 + np.exp(-np.log(kept / (1 - kept)) / temperature)), np.float32)
+    return np.asarray(1 / (1 + np.exp(-_logits(scores) / temperature)), np.float32)
 
 
 def temperature(scores: Scores, labels: NDArray[np.int8], weights: Floats) -> float:
@@ -128,18 +131,36 @@ def thresholds(
         (7,) thresholds, and whether each reaches the precision; where it cannot, the threshold is that of the false
         alarms alone.
     """
-    allowed = int(hours * ALARMS_PER_HOUR)
     found, reached = np.empty(len(CLASSES)), np.zeros(len(CLASSES), np.bool_)
     for k in range(len(CLASSES)):
-        quiet = float(np.sort(alarms[:, k])[::-1][allowed]) if len(alarms) > allowed else 0.0
+        quiet = _quiet(alarms[:, k], hours)
         order = np.argsort(-best[:, k], kind="stable")
         ranked, hits = best[order, k], np.cumsum(there[order, k])
         precise = (hits >= PRECISION * np.arange(1, len(order) + 1)) & (hits > 0)
         reached[k] = precise.any()
         lowest = float(ranked[np.flatnonzero(precise)[-1]]) if reached[k] else 0.0
-        # A sound at the threshold is heard: just above the loudest that must not be.
-        found[k] = max(lowest, min(quiet + 1e-3, 1.0))
-    return found, reached
+        found[k] = max(lowest, quiet)
+    return np.clip(found, *_RANGE), reached
+
+
+def _quiet(alarms: Scores, hours: float) -> float:
+    """The probability that street sound reaches `ALARMS_PER_HOUR` times an hour.
+
+    In an hour or two that is the loudest piece or none: a matter of luck. So the loudest twentieth tell how fast the
+    pieces grow rarer towards the top, in logits, as if by a constant factor (peaks over threshold; Pickands, 1975).
+    """
+    if not len(alarms):
+        return 0.0
+    logits = _logits(alarms)
+    begin = float(np.quantile(logits, 1 - _TAIL))
+    tail = logits[logits >= begin]
+    grown = begin + float((tail - begin).mean()) * math.log(max(len(tail) / (hours * ALARMS_PER_HOUR), 1.0))
+    return 1 / (1 + math.exp(-grown))
+
+
+def _logits(scores: Scores) -> Floats:
+    kept = np.clip(scores.astype(np.float64), _LEAST, 1 - _LEAST)
+    return np.asarray(np.log(kept / (1 - kept)))
 
 
 def alarms(stream: Scores, levels: Floats) -> NDArray[np.intp]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.evaluate.operating import (
+    PRECISION,
     Floats,
     Operating,
     Rate,
@@ -141,7 +142,7 @@ class Evidence:
 
     def operating(self, chosen: NDArray[np.bool_]) -> Operating:
         """The temperature and thresholds that suit some of the sounds."""
-        places = np.flatnonzero(chosen)
+        places = np.flatnonzero(chosen).tolist()
         scores = np.concatenate([self._heard[place] for place in places])
         of = np.repeat(places, [len(self._heard[place]) for place in places])
         labels = np.concatenate([self._labels[place] for place in places])
@@ -158,7 +159,7 @@ class Evidence:
 
     def hours(self, chosen: NDArray[np.bool_]) -> float:
         """How much street sound is among them."""
-        return sum(self.sounds[place].seconds for place in np.flatnonzero(chosen & self.street)) / 3600
+        return sum((self.sounds[place].seconds for place in np.flatnonzero(chosen & self.street).tolist()), 0.0) / 3600
 
     def streams(self, chosen: NDArray[np.bool_], warmth: float) -> list[Scores]:
         """Street sound: what is of one recording follows each other, (patches, 7) each."""
@@ -173,8 +174,8 @@ def judge(
     heard: Sequence[Scores],
     labels: Sequence[NDArray[np.int8]],
     dealt: NDArray[np.intp],
-) -> Figures:
-    """The figures of one system.
+) -> tuple[Figures, dict[int, Operating]]:
+    """The figures of one system, and for each fold the temperature and thresholds that they stand for.
 
     Args:
         sounds: What is tested.
@@ -187,9 +188,10 @@ def judge(
     raw = evidence.best(1.0)
     above = np.zeros_like(truth)
     counted = np.zeros(len(CLASSES), np.intp)
-    for fold in np.unique(dealt):
+    points = {}
+    for fold in np.unique(dealt).tolist():
         here = dealt == fold
-        point = evidence.operating(~here)
+        point = points[fold] = evidence.operating(~here)
         above[here] = evidence.best(point.temperature)[here] >= point.thresholds
         for stream in evidence.streams(here, point.temperature):
             counted += alarms(stream, point.thresholds)
@@ -221,30 +223,40 @@ def judge(
     drawn = np.array([measure(chosen) for chosen in _redrawn([sound.recording for sound in sounds])])
     recordings = [len({sound.recording for sound in sounds if sound.label == name}) for name in CLASSES]
     some = [k for k, count in enumerate(recordings) if count >= LEAST_RECORDINGS]
-    classes = {
-        name: ClassFigures(
+    classes = {}
+    for k, name in enumerate(CLASSES):
+        plain, strict, found, precision, recall, f1 = (
+            _estimate(measured[row, k], drawn[:, row, k]) for row in range(6)
+        )
+        classes[name] = ClassFigures(
             recordings[k],
-            *(_estimate(measured[row, k], drawn[:, row, k]) for row in range(6)),
+            plain,
+            strict,
+            found,
+            precision,
+            recall,
+            f1,
             Rate(int(counted[k]), hours),
             float(above[hard, k].mean()) if hard.any() else float("nan"),
         )
-        for k, name in enumerate(CLASSES)
-    }
-    means = [_estimate(_mean(measured[row, some]), [_mean(one[row, some]) for one in drawn]) for row in range(2)]
+    means = [
+        _estimate(_mean(measured[row, some]), np.array([_mean(one[row, some]) for one in drawn])) for row in (0, 1)
+    ]
     point = evidence.operating(everywhere)
     kinds = sorted({sound.kind for sound in sounds if sound.hard})
     fooled = {
         kind: float(above[[sound.hard and sound.kind == kind for sound in sounds]].any(axis=1).mean()) for kind in kinds
     }
-    return Figures(
+    figures = Figures(
         classes,
         means[0],
         means[1],
         fooled,
         point.temperature,
         dict(zip(CLASSES, point.thresholds.tolist(), strict=True)),
-        tuple(name for name, figures in classes.items() if not figures.precision.value >= 0.8),
+        tuple(name for name, one in classes.items() if not one.precision.value >= PRECISION),
     )
+    return figures, points
 
 
 def _redrawn(recordings: Sequence[str]) -> Iterable[NDArray[np.intp]]:
@@ -271,11 +283,13 @@ class System:
         name: Ours by file name, or YAMNet.
         figures: Its figures.
         ms_per_patch: Milliseconds on one core for a patch, front end included.
+        points: For each fold, the temperature and thresholds that the figures stand for.
     """
 
     name: str
     figures: Figures
     ms_per_patch: float
+    points: dict[int, Operating]
 
 
 def compare(
@@ -325,10 +339,11 @@ def compare(
             spent[name] = spent[reference]
         labels = [labels[place] for place in places]
     judged, patches_heard = [sounds[place] for place in places], sum(map(len, labels))
-    return [
-        System(name, judge(judged, scores, labels, dealt[places]), 1e3 * spent[name] / patches_heard)
-        for name, scores in heard.items()
-    ]
+    systems = []
+    for name, answers in heard.items():
+        figures, points = judge(judged, answers, labels, dealt[places])
+        systems.append(System(name, figures, 1e3 * spent[name] / patches_heard, points))
+    return systems
 
 
 def _heads(
@@ -353,7 +368,7 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _estimate(value: float, drawn: Sequence[float]) -> Estimate:
-    known = [sample for sample in drawn if not np.isnan(sample)]
-    low, high = np.percentile(known, _INTERVAL) if known else (np.nan, np.nan)
+def _estimate(value: float, drawn: Floats) -> Estimate:
+    known = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(known, _INTERVAL) if len(known) else (np.nan, np.nan)
     return Estimate(float(value), float(low), float(high))

@@ -85,7 +85,7 @@ FURTHER = Recipe(
     0,
     1000,
     (Variant("vigie-sound-nc", ("ship", "noncommercial"), None),),
-    Lesson(240, 7e-4, seed=4, warm_up=30, keep=40),
+    Lesson(150, 1e-3, seed=4, warm_up=20, keep=30),
 )
 #: So many layers of a released network stay as they are.
 _KEPT_LAYERS = 4

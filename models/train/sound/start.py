@@ -15,7 +15,11 @@ from models.train.sound.corpus import Corpus
 from models.train.sound.network import Pupil
 
 #: Patches by which the readers of YAMNet's embedding and names are set, and how much a weight of theirs costs.
-_PATCHES, _RIDGE = 6000, 1e-2
+_PATCHES, _RIDGE = 3000, 1e-2
+
+
+#: What a normalisation adds to the variance, in torch.
+_EPSILON = 1e-5
 
 
 class StartError(ValueError):
@@ -36,8 +40,8 @@ def start(pupil: Pupil, released: Path) -> None:
     parts = {part.name: torch.tensor(numpy_helper.to_array(part)) for part in graph.initializer}
     folded = [[parts[name] for name in node.input[1:]] for node in graph.node if node.op_type == "Conv"]
     try:
-        for layer, (weight, bias) in zip(pupil.tagger.layers, folded, strict=True):
-            convolution, norm, _ = layer
+        for layer, (weight, bias) in zip(pupil.tagger.layers.children(), folded, strict=True):
+            convolution, norm, _ = layer.children()
             convolution.load_state_dict({"weight": weight})
             _settle(norm, bias)
         for name in ("level", "classify"):
@@ -77,16 +81,16 @@ def recall(
 
 def keep(pupil: Pupil, layers: int) -> None:
     """Let the first layers learn no more."""
-    for layer in pupil.tagger.layers[:layers]:
+    for layer in list(pupil.tagger.layers.children())[:layers]:
         layer.requires_grad_(False)
 
 
-def _settle(norm: nn.BatchNorm2d, bias: Tensor) -> None:
+def _settle(norm: nn.Module, bias: Tensor) -> None:
     """Make a normalisation add this and do nothing else."""
     ones = torch.ones_like(bias)
     norm.load_state_dict(
         {
-            "weight": ones * (1 + norm.eps) ** 0.5,
+            "weight": ones * (1 + _EPSILON) ** 0.5,
             "bias": bias,
             "running_mean": torch.zeros_like(bias),
             "running_var": ones,

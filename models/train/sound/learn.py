@@ -159,11 +159,12 @@ def distillation(pupil: Pupil, corpus: Corpus, scores: tuple[NDArray[np.float32]
     """
     device = pupil.embed.weight.device
     weight, bias = (torch.tensor(part, device=device) for part in scores)
+    half = _bfloat16(device)
     spread = float(np.sqrt(corpus.embedding[::16].astype(np.float32)).var(axis=0).mean())
 
     def cost(chosen: NDArray[np.intp], seen: Tensor) -> tuple[Tensor, Tensor]:
         wanted = torch.from_numpy(corpus.embedding[chosen].astype(np.float32)).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=_bfloat16(device)):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             features = pupil.tagger.features(seen)
             found, names = pupil.embed(features).float(), pupil.name(features).float()
         distance = functional.mse_loss(found, wanted.sqrt()) / spread

@@ -70,7 +70,7 @@ def recall(
     pieces = (corpus.logmel[part].astype(np.float32) for part in np.array_split(places, 100))
     heard = torch.cat([pupil.tagger.features(torch.from_numpy(piece)[:, None].to(device)).cpu() for piece in pieces])
     embedding = torch.from_numpy(corpus.embedding[places].astype(np.float32))
-    weight, bias = (torch.from_numpy(part) for part in scores)
+    weight, bias = (torch.tensor(part) for part in scores)
     mean = heard.mean(0)
     heard = heard - mean
     gram = heard.T @ heard / len(heard) + _RIDGE * torch.eye(heard.shape[1])

@@ -193,6 +193,7 @@ def _print(systems: Sequence[System], how: str) -> None:
     console.print(table)
     for system in systems:
         console.print(_operating(system.name, system.figures))
+        console.print(_registry(system.figures), markup=False, highlight=False, soft_wrap=True)
     costs = [f"{system.name} {system.ms_per_patch:.1f}" for system in systems]
     console.print(f"Milliseconds a patch, front end included: {', '.join(costs)}", highlight=False)
     hours = systems[0].figures.classes["gunshot"].false_alarms.hours
@@ -224,6 +225,13 @@ def _operating(name: str, figures: Figures) -> object:
             f"{figures.thresholds[label]:.2f}",
         )
     return table
+
+
+def _registry(figures: Figures) -> str:
+    """The lines of the registry that all folds together ask for."""
+    levels = ", ".join(f"{name} = {level:.2f}" for name, level in figures.thresholds.items())
+    doubtful = ", ".join(f'"{name}"' for name in figures.experimental)
+    return f"temperature = {figures.temperature:.2f}\nthresholds = {{ {levels} }}\nexperimental = [{doubtful}]"
 
 
 def _print_street(name: str, figures: StreetFigures) -> None:

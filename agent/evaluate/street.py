@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from agent.capture.sound import BLOCK_S, Block
 from agent.evaluate.imitated import IMITATED, imitate
 from agent.evaluate.operating import Operating, Rate, cooled, episodes
-from agent.evaluate.sounds import BLOCK, Sound, loudness, samples
+from agent.evaluate.sounds import BLOCK, Sound, SoundsError, loudness, samples
 from agent.perception.hearing import HOP_S, Ears, Hearing, Room
 from agent.perception.logmel import RATE
 from agent.perception.tag import CLASSES, Tagger
@@ -87,6 +87,9 @@ def walk(audio: Path, tested: Mapping[int, Fold], advance: Callable[[], None]) -
         audio: Folder of the sounds.
         tested: The folds.
         advance: Called after each recording of street and each event, `length` times in all.
+
+    Raises:
+        SoundsError: a fold has no street, or a recording cannot be read.
     """
     alarms, seconds = np.zeros(len(CLASSES), np.intp), 0
     heard = np.zeros((len(CLASSES), len(BANDS_DB) - 1, 2), np.intp)
@@ -100,6 +103,8 @@ def walk(audio: Path, tested: Mapping[int, Fold], advance: Callable[[], None]) -
             seconds += len(street)
             alarms += [len(starts) for starts in _starts(street, fold)]
             advance()
+        if not streets:
+            raise SoundsError(f"fold {number} has no street sound (kind bg_…) to lay events over")
         for event, place in _events(audio, fold.sounds, random):
             for band in range(len(BANDS_DB) - 1):
                 found = _laid_over(streets, event, BANDS_DB[band : band + 2], fold, random)

@@ -15,8 +15,9 @@ from models.train.sound.corpus import Corpus
 from models.train.sound.network import Pupil
 
 #: Patches by which the readers of YAMNet's embedding and names are set, and how much a weight of theirs costs.
-_PATCHES, _RIDGE = 3000, 1e-2
-
+_PATCHES, _RIDGE = 3000, 0.1
+#: Largest logit of a name: silence has some of thousands, which are no use as an aim.
+_SURE = 8.0
 
 #: What a normalisation adds to the variance, in torch.
 _EPSILON = 1e-5
@@ -74,7 +75,10 @@ def recall(
     mean = heard.mean(0)
     heard = heard - mean
     gram = heard.T @ heard / len(heard) + _RIDGE * torch.eye(heard.shape[1])
-    for reader, wanted in ((pupil.embed, embedding.sqrt()), (pupil.name, embedding @ weight.T + bias)):
+    for reader, wanted in (
+        (pupil.embed, embedding.sqrt()),
+        (pupil.name, (embedding @ weight.T + bias).clamp(-_SURE, _SURE)),
+    ):
         found = torch.linalg.solve(gram, heard.T @ (wanted - wanted.mean(0)) / len(heard)).T
         reader.load_state_dict({"weight": found, "bias": wanted.mean(0) - found @ mean})
 

@@ -70,12 +70,10 @@ class Operating:
     Attributes:
         temperature: The logits are divided by it (Guo et al., ICML 2017).
         thresholds: (7,), probabilities after temperature.
-        reached: (7,), whether the precision was reached.
     """
 
     temperature: float
     thresholds: Floats
-    reached: NDArray[np.bool_]
 
 
 def cooled(scores: Scores, temperature: float) -> Scores:
@@ -116,31 +114,26 @@ def loudest(stream: Scores) -> Scores:
     return np.asarray(np.maximum.reduceat(smoothed(stream), np.arange(0, len(stream), _ALARM_HOPS), axis=0))
 
 
-def thresholds(
-    alarms: Scores, hours: float, best: Floats, there: NDArray[np.bool_]
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """The lowest thresholds that keep to `ALARMS_PER_HOUR` and `PRECISION`.
+def thresholds(alarms: Scores, hours: float, best: Floats, there: NDArray[np.bool_]) -> Floats:
+    """The lowest thresholds that keep to `ALARMS_PER_HOUR` and `PRECISION`, (7,).
+
+    Where the precision is out of reach, the threshold is that of the false alarms alone.
 
     Args:
         alarms: What `loudest` gives for all street sound, (pieces, 7).
         hours: How long it is.
         best: Highest smoothed score of every sound, street sound and events, (N, 7).
         there: Which of them are to be found, (N, 7).
-
-    Returns:
-        (7,) thresholds, and whether each reaches the precision; where it cannot, the threshold is that of the false
-        alarms alone.
     """
-    found, reached = np.empty(len(CLASSES)), np.zeros(len(CLASSES), np.bool_)
+    found = np.empty(len(CLASSES))
     for k in range(len(CLASSES)):
         quiet = _quiet(alarms[:, k], hours)
         order = np.argsort(-best[:, k], kind="stable")
         ranked, hits = best[order, k], np.cumsum(there[order, k])
-        precise = (hits >= PRECISION * np.arange(1, len(order) + 1)) & (hits > 0)
-        reached[k] = precise.any()
-        lowest = float(ranked[np.flatnonzero(precise)[-1]]) if reached[k] else 0.0
+        precise = np.flatnonzero((hits >= PRECISION * np.arange(1, len(order) + 1)) & (hits > 0))
+        lowest = float(ranked[precise[-1]]) if len(precise) else 0.0
         found[k] = max(lowest, quiet)
-    return np.clip(found, *_RANGE), reached
+    return np.clip(found, *_RANGE)
 
 
 def _quiet(alarms: Scores, hours: float) -> float:

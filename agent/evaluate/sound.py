@@ -31,7 +31,7 @@ from agent.evaluate.operating import (
     temperature,
     thresholds,
 )
-from agent.evaluate.sounds import Sound, balanced, patch_labels, samples, targets
+from agent.evaluate.sounds import Sound, SoundsError, balanced, patch_labels, samples, targets
 from agent.evaluate.yamnet import Head, Yamnet, fit
 from agent.perception.tag import CLASSES, Tagger, patches
 
@@ -150,8 +150,7 @@ class Evidence:
         streams = self.streams(chosen, warmth)
         loud = np.concatenate([loudest(stream) for stream in streams] or [np.empty((0, len(CLASSES)), np.float32)])
         judged = chosen & ~self.hard
-        levels, reached = thresholds(loud, self.hours(chosen), self.best(warmth)[judged], self.truth[judged])
-        return Operating(warmth, levels, reached)
+        return Operating(warmth, thresholds(loud, self.hours(chosen), self.best(warmth)[judged], self.truth[judged]))
 
     def best(self, warmth: float) -> Floats:
         """The likeliest moment of each sound, (N, 7)."""
@@ -182,7 +181,12 @@ def judge(
         heard: For each, how likely each class is in each of its patches, (patches, 7).
         labels: For each, what is known of its patches, (patches, 7).
         dealt: Fold of each, (N,): thresholds are set on the other folds.
+
+    Raises:
+        SoundsError: there is no other fold.
     """
+    if len(np.unique(dealt)) < 2:
+        raise SoundsError("all recordings lie in one fold, so there are no others to set thresholds on; add recordings")
     evidence = Evidence(sounds, heard, labels)
     truth, hard = evidence.truth, evidence.hard
     raw = evidence.best(1.0)

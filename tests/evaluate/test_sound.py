@@ -126,6 +126,11 @@ def test_thresholds_come_from_the_other_folds() -> None:
     assert gunshot.recall.value == pytest.approx(1 / 2)
 
 
+def test_thresholds_need_other_recordings() -> None:
+    with pytest.raises(SoundsError, match="one fold"):
+        judged([sound("gunshot", "shot")], [heard(0.9)], [np.zeros((1, len(CLASSES)), np.int8)], np.zeros(1, np.intp))
+
+
 def test_a_class_that_is_often_wrong_is_experimental() -> None:
     shots = [sound("gunshot", f"shot {place}") for place in range(8)]
     streets = [sound("background", f"street {place}") for place in range(8)]

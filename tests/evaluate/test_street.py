@@ -56,7 +56,7 @@ def test_a_street_is_heard_once_and_events_by_how_loud_they_are(
     tmp_path: Path, sounds: list[Sound], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(street, "_IMITATIONS", 2)
-    point = Operating(1.0, np.full(len(CLASSES), 0.5), np.ones(len(CLASSES), np.bool_))
+    point = Operating(1.0, np.full(len(CLASSES), 0.5))
     tested = {0: Fold(Tagger(Ear()), point, sounds)}  # type: ignore[arg-type]
     told: list[None] = []
     figures = walk(tmp_path, tested, lambda: told.append(None))

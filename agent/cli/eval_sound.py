@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,11 @@ import typer
 from agent.cli.common import AsJson, fail, loaded
 
 if TYPE_CHECKING:
-    from agent.evaluate.sound import Estimate, System
+    from rich.progress import Progress
+
+    from agent.evaluate.operating import Rate
+    from agent.evaluate.sound import Estimate, Figures, System
+    from agent.evaluate.street import StreetFigures
     from agent.perception.tag import Tagger
     from agent.settings import InferenceSettings
 
@@ -27,21 +31,38 @@ def sound(
     folds: Annotated[
         Path | None,
         typer.Option(
-            help="Networks that the recipe made for each fold; else those of the registry, on sounds for tests alone.",
+            help="Networks that the recipe made for each fold; else those of the registry.", show_default=False
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Only the network of this name; may be repeated.", show_default=False)
+    ] = None,
+    unheard: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Test on recordings for this use (ship, noncommercial, evaluate), from which the networks, folds "
+            "apart, did not learn; may be repeated.  [default: evaluate; with --folds all]",
             show_default=False,
         ),
     ] = None,
+    continuous: Annotated[
+        bool,
+        typer.Option(
+            "--continuous", help="Also listen to hours of street as the agent does, with events laid over it."
+        ),
+    ] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="Without YAMNet beside.")] = False,
     yamnet: Annotated[
         Path | None,
         typer.Option(help="Folder of YAMNet.  [default: models beside the folder of the sounds]", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Name sounds and compare with their labels: average precision, and what is found at one false alarm an hour.
+    """Name sounds and compare with their labels, at thresholds that were set on other recordings.
 
     With --folds each recording is heard by a network that learnt nothing of it (cross-validation). Without, only those
-    marked `evaluate` are heard, which nothing may learn from. YAMNet stands beside as it comes, and with heads that
-    learnt our classes from its embedding in the same folds.
+    are heard that nothing learnt from. YAMNet stands beside as it comes, and with heads that learnt our classes from
+    its embedding in the same folds.
     """
     import numpy as np
     from rich.console import Console
@@ -54,20 +75,47 @@ def sound(
     from agent.inference.backend import InferenceError
 
     inference = loaded(None).inference
+    uses = set(unheard or (["ship", "noncommercial", "evaluate"] if folds else ["evaluate"]))
+    walked: dict[str, StreetFigures] = {}
     try:
         sounds = read_manifest(manifest or audio / "manifest.csv")
-        dealt = deal(sounds) if folds else np.array([0 if item.use == "evaluate" else -1 for item in sounds])
+        tested = np.array([item.use in uses and not item.unsure for item in sounds], np.bool_)
+        dealt = np.where(tested, deal(sounds), -1)
         taggers = _of_folds(folds, inference) if folds else _registered(inference)
-        reference = Yamnet(yamnet or audio.parent / "models")
+        taggers = {name: taggers[name] for name in taggers if not model or name in model}
+        if not tested.any() or not taggers:
+            fail("nothing to test: no recording is for this use, or no network has this name", 2)
+        reference = None if alone else Yamnet(yamnet or audio.parent / "models")
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("listening", total=len(sounds))
             systems = compare(audio, sounds, dealt, taggers, reference, lambda: progress.advance(task))
+            for system in systems if continuous else ():
+                if system.name in taggers:
+                    members = {
+                        fold: [item for item, place in zip(sounds, dealt, strict=True) if place == fold]
+                        for fold in system.points
+                    }
+                    walked[system.name] = _walked(audio, system, taggers[system.name], members, progress)
     except (SoundsError, InferenceError) as error:
         fail(str(error), 2)
     if as_json:
-        typer.echo(json.dumps({"systems": [_plain(asdict(system)) for system in systems]}))
+        plain = {system.name: _plain(system.figures) | {"ms_per_patch": system.ms_per_patch} for system in systems}
+        typer.echo(json.dumps({"systems": plain, "street": _plain(walked)}))
     else:
-        _print(systems, "four folds by recording" if folds else "recordings for tests alone")
+        how = f"four folds by recording, {', '.join(sorted(uses))}"
+        _print(systems, how)
+        for name, figures in walked.items():
+            _print_street(name, figures)
+
+
+def _walked(
+    audio: Path, system: System, taggers: Mapping[int, Tagger], members: Mapping[int, Sequence[object]], bar: Progress
+) -> StreetFigures:
+    from agent.evaluate.street import Fold, length, walk
+
+    tested = {fold: Fold(taggers[fold], point, members[fold]) for fold, point in system.points.items()}  # type: ignore[arg-type]
+    task = bar.add_task(f"{system.name} in the street", total=length(tested))
+    return walk(audio, tested, lambda: bar.advance(task))
 
 
 def _of_folds(folder: Path, inference: InferenceSettings) -> dict[str, dict[int, Tagger]]:
@@ -92,22 +140,38 @@ def _of_folds(folder: Path, inference: InferenceSettings) -> dict[str, dict[int,
 
 
 def _registered(inference: InferenceSettings) -> dict[str, dict[int, Tagger]]:
+    from agent.evaluate.sounds import FOLDS
     from agent.inference.backend import select
     from agent.inference.registry import Registry, SoundModel
     from agent.perception.tag import Tagger
 
     registry = Registry(inference.models)
-    return {
-        model.name: {0: Tagger(select(inference.backend, registry.read(model), inference.threads)[0])}
-        for model in registry.of(SoundModel)
-        if registry.path(model)
-    }
+    taggers = {}
+    for model in registry.of(SoundModel):
+        if registry.path(model):
+            tagger = Tagger(select(inference.backend, registry.read(model), inference.threads)[0])
+            taggers[model.name] = dict.fromkeys(range(FOLDS), tagger)
+    return taggers
 
 
-def _plain(figures: object) -> object:
-    """The same with null where there is no figure: JSON knows no NaN."""
+def _plain(figures: object) -> dict[str, object]:
+    """The same for JSON, which knows no NaN: null stands where there is no figure."""
+    plain = _value(figures)
+    return plain if isinstance(plain, dict) else {"value": plain}
+
+
+def _value(figures: object) -> object:
+    from agent.evaluate.operating import Rate
+
+    if isinstance(figures, Rate):
+        rate: Mapping[str, object] = {"per_hour": figures.per_hour, "at_most": figures.at_most}
+        return {"count": figures.count, "hours": figures.hours, **{name: _value(one) for name, one in rate.items()}}
+    if is_dataclass(figures):
+        return {field.name: _value(getattr(figures, field.name)) for field in fields(figures)}
     if isinstance(figures, Mapping):
-        return {name: _plain(figure) for name, figure in figures.items()}
+        return {name: _value(figure) for name, figure in figures.items()}
+    if isinstance(figures, list | tuple):
+        return [_value(figure) for figure in figures]
     return None if isinstance(figures, float) and math.isnan(figures) else figures
 
 
@@ -116,26 +180,82 @@ def _print(systems: Sequence[System], how: str) -> None:
     from rich.table import Column, Table
 
     console = Console()
-    for title, pick in (("average precision", 0), ("found at one false alarm an hour", 1)):
-        table = Table(Column("class", no_wrap=True), "recordings", title=f"{title}, {how}")
-        for system in systems:
-            table.add_column(system.name)
-        for name, figures in systems[0].figures.classes.items():
-            every = [system.figures.classes[name] for system in systems]
-            shown = [_show((item.precision, item.found)[pick]) for item in every]
-            table.add_row(name, str(figures.recordings), *shown)
-        if pick == 0:
-            table.add_section()
-            table.add_row("mean", "", *(_show(system.figures.precision) for system in systems), style="bold")
-        console.print(table)
-    fooled = [f"{system.name} {system.figures.classes['gunshot'].fooled:.0%}" for system in systems]
-    console.print(f"Hard negatives taken for gunshots at that threshold: {', '.join(fooled)}", highlight=False)
+    table = Table(Column("class", no_wrap=True), "recordings", title=f"average precision, {how}")
+    for system in systems:
+        table.add_column(system.name)
+    for name, figures in systems[0].figures.classes.items():
+        shown = [_show(system.figures.classes[name].average_precision) for system in systems]
+        table.add_row(name, str(figures.recordings), *shown)
+    table.add_section()
+    for title, hard in (("mean", False), ("mean, hard negatives among the sounds", True)):
+        means = [s.figures.average_precision_hard if hard else s.figures.average_precision for s in systems]
+        table.add_row(title, "", *map(_show, means), style="" if hard else "bold")
+    console.print(table)
+    for system in systems:
+        console.print(_operating(system.name, system.figures))
+        console.print(_registry(system.figures), markup=False, highlight=False, soft_wrap=True)
     costs = [f"{system.name} {system.ms_per_patch:.1f}" for system in systems]
     console.print(f"Milliseconds a patch, front end included: {', '.join(costs)}", highlight=False)
-    hours = systems[0].figures.background_hours
-    console.print(
-        f"False alarms are counted on {hours:.2f} h of background; in brackets: 90 % intervals", highlight=False
+    hours = systems[0].figures.classes["gunshot"].false_alarms.hours
+    console.print(f"False alarms are of {hours:.2f} h of street; in brackets: 90 % intervals", highlight=False)
+
+
+def _operating(name: str, figures: Figures) -> object:
+    """What comes of the thresholds."""
+    from rich.table import Column, Table
+
+    table = Table(
+        Column("class", no_wrap=True),
+        "precision",
+        "recall",
+        "F1",
+        "false alarms/h (95 % below)",
+        "hard negatives",
+        "found at 1 false alarm/h",
+        "threshold",
+        title=f"{name}, thresholds of the other folds; temperature {figures.temperature:.2f}",
     )
+    for label, one in figures.classes.items():
+        table.add_row(
+            f"{label} (experimental)" if label in figures.experimental else label,
+            *map(_show, (one.precision, one.recall, one.f1)),
+            _rate(one.false_alarms),
+            f"{one.fooled:.0%}",
+            _show(one.found),
+            f"{figures.thresholds[label]:.2f}",
+        )
+    return table
+
+
+def _registry(figures: Figures) -> str:
+    """The lines of the registry that all folds together ask for."""
+    levels = ", ".join(f"{name} = {level:.2f}" for name, level in figures.thresholds.items())
+    doubtful = ", ".join(f'"{name}"' for name in figures.experimental)
+    return f"temperature = {figures.temperature:.2f}\nthresholds = {{ {levels} }}\nexperimental = [{doubtful}]"
+
+
+def _print_street(name: str, figures: StreetFigures) -> None:
+    from itertools import pairwise
+
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from agent.evaluate.street import BANDS_DB
+
+    console = Console()
+    bands = [f"{low} to {high} dB" for low, high in pairwise(BANDS_DB)]
+    table = Table(
+        Column("class", no_wrap=True), "false alarms/h (95 % below)", *bands, title=f"{name}, events laid over street"
+    )
+    for label, rows in figures.heard.items():
+        table.add_row(label, _rate(figures.false_alarms[label]), *(f"{one.heard}/{one.of}" for one in rows))
+    console.print(table)
+    fooled = ", ".join(f"{kind} {one.heard}/{one.of}" for kind, one in figures.fooled.items())
+    console.print(f"Imitated hard negatives heard as any class: {fooled}", highlight=False)
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.per_hour:.2f} ({rate.at_most:.2f})"
 
 
 def _show(estimate: Estimate) -> str:

@@ -1,32 +1,44 @@
-"""How well sounds are named: average precision, and what is found at one false alarm an hour.
+"""How well sounds are named: by clip, and by alarms in an hour of street.
 
 Every figure is of sounds that the network did not learn from: fold by fold, recordings of which it had no part
-(`agent.evaluate.sounds.folds`), or those that nothing may learn from.
+(`agent.evaluate.sounds.folds`), or those that nothing may learn from. Thresholds are set on the other folds.
+
+A clip counts by its likeliest moment. Clips of events are found among each other and among street sound, what a
+microphone hears for hours (`Sound.street`); hard negatives (`Sound.hard`), single sounds cut out of their place, stand
+beside: no street is as dense with them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.evaluate.sounds import Sound, balanced, patch_labels, samples, targets
+from agent.evaluate.operating import (
+    PRECISION,
+    Floats,
+    Operating,
+    Rate,
+    Scores,
+    alarms,
+    cooled,
+    loudest,
+    smoothed,
+    temperature,
+    thresholds,
+)
+from agent.evaluate.sounds import Sound, SoundsError, balanced, patch_labels, samples, targets
 from agent.evaluate.yamnet import Head, Yamnet, fit
-from agent.perception.logmel import RATE
-from agent.perception.tag import CLASSES, STEP, Tagger, patches
+from agent.perception.tag import CLASSES, Tagger, patches
 
 #: A class with fewer recordings is reported, but does not count in the mean over classes.
 LEAST_RECORDINGS = 10
-#: What is heard within ten seconds is one alarm.
-_ALARM_PATCHES = 10 * RATE // STEP
 _RESAMPLED = 300
 _INTERVAL = (5, 95)
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +62,25 @@ class ClassFigures:
 
     Attributes:
         recordings: Recordings with this sound.
-        precision: Average precision over all sounds, the likeliest patch of each counting.
-        found: Share of its sounds found at one false alarm an hour of background.
-        threshold: The score that allows that.
-        fooled: Share of the hard negatives (`neg_…`) taken for it at that score.
+        average_precision: Over events and street sound.
+        average_precision_hard: The same with hard negatives among the sounds.
+        found: Share of its clips found at one false alarm an hour of street sound; that threshold is read off the same
+            recordings.
+        precision: Of what is heard at the thresholds set on the other folds, share that is right.
+        recall: Share of its clips heard at these.
+        f1: Harmonic mean of both.
+        false_alarms: Episodes in street sound at these, each hour heard once.
+        fooled: Share of the hard negatives heard as this class at these.
     """
 
     recordings: int
-    precision: Estimate
+    average_precision: Estimate
+    average_precision_hard: Estimate
     found: Estimate
-    threshold: float
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+    false_alarms: Rate
     fooled: float
 
 
@@ -69,13 +90,21 @@ class Figures:
 
     Attributes:
         classes: By name of the class.
-        precision: Mean average precision over classes with at least ten recordings.
-        background_hours: Of background (`bg_…`) that false alarms are counted on.
+        average_precision: Mean over classes with at least ten recordings.
+        average_precision_hard: The same with hard negatives among the sounds.
+        fooled: For each kind of hard negative, share of its clips heard as any class.
+        temperature: Of all folds together: what the registry should say.
+        thresholds: The same, by class.
+        experimental: Classes whose precision is below 0.8 at the thresholds of the other folds.
     """
 
     classes: dict[str, ClassFigures]
-    precision: Estimate
-    background_hours: float
+    average_precision: Estimate
+    average_precision_hard: Estimate
+    fooled: dict[str, float]
+    temperature: float
+    thresholds: dict[str, float]
+    experimental: tuple[str, ...]
 
 
 def average_precision(scores: Floats, there: NDArray[np.bool_]) -> float:
@@ -95,56 +124,152 @@ def average_precision(scores: Floats, there: NDArray[np.bool_]) -> float:
     return float((gained * hits[ends] / (ends + 1)).sum() / hits[-1]) if len(hits) and hits[-1] else float("nan")
 
 
-def judge(sounds: Sequence[Sound], heard: Sequence[NDArray[np.float32]]) -> Figures:
-    """The figures of one system.
+class Evidence:
+    """What one system heard in all sounds, and what decides when it counts."""
+
+    def __init__(self, sounds: Sequence[Sound], heard: Sequence[Scores], labels: Sequence[NDArray[np.int8]]) -> None:
+        """Take it in.
+
+        Args:
+            sounds: What is tested.
+            heard: For each, how likely each class is in each of its patches, (patches, 7).
+            labels: For each, what is known of its patches, (patches, 7).
+        """
+        self.sounds, self._heard, self._labels = sounds, heard, labels
+        self.truth = targets(sounds)
+        self.street = np.array([sound.street for sound in sounds])
+        self.hard = np.array([sound.hard for sound in sounds])
+
+    def operating(self, chosen: NDArray[np.bool_]) -> Operating:
+        """The temperature and thresholds that suit some of the sounds."""
+        places = np.flatnonzero(chosen).tolist()
+        scores = np.concatenate([self._heard[place] for place in places])
+        of = np.repeat(places, [len(self._heard[place]) for place in places])
+        labels = np.concatenate([self._labels[place] for place in places])
+        warmth = temperature(scores, labels, balanced(self.sounds, of))
+        streams = self.streams(chosen, warmth)
+        loud = np.concatenate([loudest(stream) for stream in streams] or [np.empty((0, len(CLASSES)), np.float32)])
+        judged = chosen & ~self.hard
+        return Operating(warmth, thresholds(loud, self.hours(chosen), self.best(warmth)[judged], self.truth[judged]))
+
+    def best(self, warmth: float) -> Floats:
+        """The likeliest moment of each sound, (N, 7)."""
+        return np.array([smoothed(cooled(scores, warmth)).max(axis=0) for scores in self._heard], np.float64)
+
+    def hours(self, chosen: NDArray[np.bool_]) -> float:
+        """How much street sound is among them."""
+        return sum((self.sounds[place].seconds for place in np.flatnonzero(chosen & self.street).tolist()), 0.0) / 3600
+
+    def streams(self, chosen: NDArray[np.bool_], warmth: float) -> list[Scores]:
+        """Street sound: what is of one recording follows each other, (patches, 7) each."""
+        members: dict[str, list[Scores]] = {}
+        for place in np.flatnonzero(chosen & self.street).tolist():
+            members.setdefault(self.sounds[place].recording, []).append(cooled(self._heard[place], warmth))
+        return [np.concatenate(parts) for parts in members.values()]
+
+
+def judge(
+    sounds: Sequence[Sound],
+    heard: Sequence[Scores],
+    labels: Sequence[NDArray[np.int8]],
+    dealt: NDArray[np.intp],
+) -> tuple[Figures, dict[int, Operating]]:
+    """The figures of one system, and for each fold the temperature and thresholds that they stand for.
 
     Args:
         sounds: What is tested.
         heard: For each, how likely each class is in each of its patches, (patches, 7).
+        labels: For each, what is known of its patches, (patches, 7).
+        dealt: Fold of each, (N,): thresholds are set on the other folds.
+
+    Raises:
+        SoundsError: there is no other fold.
     """
-    truth = targets(sounds)
-    best = np.array([scores.max(axis=0) for scores in heard], np.float64)
-    names = sorted({sound.recording for sound in sounds})
-    places = np.searchsorted(names, [sound.recording for sound in sounds])
-    background = np.array([sound.kind.startswith("bg_") for sound in sounds])
-    hard = np.array([sound.kind.startswith("neg_") for sound in sounds])
-    hours = sum(sound.seconds for sound in sounds if sound.kind.startswith("bg_")) / 3600
-    alarms = [
-        _alarms(scores) if quiet else np.empty((0, len(CLASSES)))
-        for scores, quiet in zip(heard, background, strict=True)
-    ]
+    if len(np.unique(dealt)) < 2:
+        raise SoundsError("all recordings lie in one fold, so there are no others to set thresholds on; add recordings")
+    evidence = Evidence(sounds, heard, labels)
+    truth, hard = evidence.truth, evidence.hard
+    raw = evidence.best(1.0)
+    above = np.zeros_like(truth)
+    counted = np.zeros(len(CLASSES), np.intp)
+    points = {}
+    for fold in np.unique(dealt).tolist():
+        here = dealt == fold
+        point = points[fold] = evidence.operating(~here)
+        above[here] = evidence.best(point.temperature)[here] >= point.thresholds
+        for stream in evidence.streams(here, point.temperature):
+            counted += alarms(stream, point.thresholds)
+    everywhere = np.ones(len(sounds), np.bool_)
+    hours = evidence.hours(everywhere)
+    # One false alarm an hour, read off the street sound itself.
+    loud = [loudest(stream) for stream in evidence.streams(everywhere, 1.0)]
+    heard_loud = np.sort(np.concatenate(loud or [np.zeros((1, len(CLASSES)), np.float32)]), axis=0)[::-1]
+    hourly = heard_loud[min(int(hours), len(heard_loud) - 1)]
 
-    def measure(chosen: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
-        precision = np.array([average_precision(best[chosen, k], truth[chosen, k]) for k in range(len(CLASSES))])
-        seconds = sum(sounds[index].seconds for index in chosen if background[index])
-        thresholds = _thresholds(np.concatenate([alarms[index] for index in chosen]), seconds / 3600)
-        above = best[chosen] > thresholds
+    def measure(chosen: NDArray[np.intp]) -> Floats:
+        """(6, 7): both average precisions, found, precision, recall, F1."""
+        plain = chosen[~hard[chosen]]
+        there, told = truth[plain], above[plain]
+        hits = (told & there).sum(axis=0)
         with np.errstate(invalid="ignore"):
-            found = (above & truth[chosen]).sum(axis=0) / truth[chosen].sum(axis=0)
-        return precision, found, thresholds
+            right, share = hits / told.sum(axis=0), hits / there.sum(axis=0)
+            rows = [
+                [average_precision(raw[plain, k], there[:, k]) for k in range(len(CLASSES))],
+                [average_precision(raw[chosen, k], truth[chosen, k]) for k in range(len(CLASSES))],
+                ((raw[plain] > hourly) & there).sum(axis=0) / there.sum(axis=0),
+                right,
+                share,
+                2 * hits / (told.sum(axis=0) + there.sum(axis=0)),
+            ]
+        return np.array(rows, np.float64)
 
-    precision, found, thresholds = measure(np.arange(len(sounds)))
-    random = np.random.default_rng(1)
-    members = [np.flatnonzero(places == place) for place in range(len(names))]
-    drawn = [
-        measure(np.concatenate([members[place] for place in random.integers(len(names), size=len(names))]))
-        for _ in range(_RESAMPLED)
-    ]
-    recordings = [len(set(places[truth[:, k]])) for k in range(len(CLASSES))]
-    counted = [k for k, count in enumerate(recordings) if count >= LEAST_RECORDINGS]
-    fooled = (best[hard] > thresholds).mean(axis=0) if hard.any() else np.full(len(CLASSES), np.nan)
-    classes = {
-        name: ClassFigures(
-            recordings[k],
-            _estimate(precision[k], [sample[0][k] for sample in drawn]),
-            _estimate(found[k], [sample[1][k] for sample in drawn]),
-            float(thresholds[k]),
-            float(fooled[k]),
+    measured = measure(np.arange(len(sounds)))
+    drawn = np.array([measure(chosen) for chosen in _redrawn([sound.recording for sound in sounds])])
+    recordings = [len({sound.recording for sound in sounds if sound.label == name}) for name in CLASSES]
+    some = [k for k, count in enumerate(recordings) if count >= LEAST_RECORDINGS]
+    classes = {}
+    for k, name in enumerate(CLASSES):
+        plain, strict, found, precision, recall, f1 = (
+            _estimate(measured[row, k], drawn[:, row, k]) for row in range(6)
         )
-        for k, name in enumerate(CLASSES)
+        classes[name] = ClassFigures(
+            recordings[k],
+            plain,
+            strict,
+            found,
+            precision,
+            recall,
+            f1,
+            Rate(int(counted[k]), hours),
+            float(above[hard, k].mean()) if hard.any() else float("nan"),
+        )
+    means = [
+        _estimate(_mean(measured[row, some]), np.array([_mean(one[row, some]) for one in drawn])) for row in (0, 1)
+    ]
+    point = evidence.operating(everywhere)
+    kinds = sorted({sound.kind for sound in sounds if sound.hard})
+    fooled = {
+        kind: float(above[[sound.hard and sound.kind == kind for sound in sounds]].any(axis=1).mean()) for kind in kinds
     }
-    mean = _estimate(_mean(precision[counted]), [_mean(sample[0][counted]) for sample in drawn])
-    return Figures(classes, mean, hours)
+    figures = Figures(
+        classes,
+        means[0],
+        means[1],
+        fooled,
+        point.temperature,
+        dict(zip(CLASSES, point.thresholds.tolist(), strict=True)),
+        tuple(name for name, one in classes.items() if not one.precision.value >= PRECISION),
+    )
+    return figures, points
+
+
+def _redrawn(recordings: Sequence[str]) -> Iterable[NDArray[np.intp]]:
+    """Indices of the sounds of as many recordings as there are, drawn with replacement."""
+    names, place = np.unique(recordings, return_inverse=True)
+    members = [np.flatnonzero(place == number) for number in range(len(names))]
+    random = np.random.default_rng(1)
+    for _ in range(_RESAMPLED):
+        yield np.concatenate([members[number] for number in random.integers(len(names), size=len(names))])
 
 
 #: Material that a head on YAMNet's embedding learns from.
@@ -162,11 +287,13 @@ class System:
         name: Ours by file name, or YAMNet.
         figures: Its figures.
         ms_per_patch: Milliseconds on one core for a patch, front end included.
+        points: For each fold, the temperature and thresholds that the figures stand for.
     """
 
     name: str
     figures: Figures
     ms_per_patch: float
+    points: dict[int, Operating]
 
 
 def compare(
@@ -174,47 +301,52 @@ def compare(
     sounds: Sequence[Sound],
     dealt: NDArray[np.intp],
     taggers: Mapping[str, Mapping[int, Tagger]],
-    yamnet: Yamnet,
+    yamnet: Yamnet | None,
     advance: Callable[[], None],
 ) -> list[System]:
-    """Ours and YAMNet's three ways on the same sounds.
+    """Ours, and YAMNet's three ways, on the same sounds.
 
     Args:
         audio: Folder of the sounds.
         sounds: What is tested or learnt from.
         dealt: Fold in which each is tested, (N,); negative: only learnt from.
         taggers: By name, for each fold the network that learnt nothing of it.
-        yamnet: The reference.
+        yamnet: The reference; None: ours alone.
         advance: Called after each sound.
     """
-    tested = np.flatnonzero(dealt >= 0).tolist()
-    heard: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (*taggers, "YAMNet, zero-shot")}
+    reference = "YAMNet, zero-shot"
+    heard: dict[str, list[Scores]] = {name: [] for name in (*taggers, *([reference] if yamnet else []))}
     spent = dict.fromkeys(heard, 0.0)
     embeddings, labels = [], []
     for sound, fold in zip(sounds, dealt.tolist(), strict=True):
-        pieces = patches(samples(audio / sound.file))
-        begin = time.perf_counter()
-        scores, embedding = yamnet.hear(pieces)
-        spent["YAMNet, zero-shot"] += time.perf_counter() - begin
-        embeddings.append(embedding)
-        labels.append(patch_labels(sound, pieces))
-        if fold >= 0:
-            heard["YAMNet, zero-shot"].append(scores)
-            for name, folds in taggers.items():
+        tested = fold >= 0
+        if tested or yamnet:
+            pieces = patches(samples(audio / sound.file))
+            labels.append(patch_labels(sound, pieces))
+            if yamnet:
+                begin = time.perf_counter()
+                scores, embedding = yamnet.hear(pieces)
+                embeddings.append(embedding)
+                if tested:
+                    spent[reference] += time.perf_counter() - begin
+                    heard[reference].append(scores)
+            for name, folds in taggers.items() if tested else ():
                 begin = time.perf_counter()
                 heard[name].append(np.concatenate([folds[fold].tag(piece[None]) for piece in pieces]))
                 spent[name] += time.perf_counter() - begin
         advance()
-    every, some = (sum(map(len, part)) for part in (embeddings, [embeddings[place] for place in tested]))
-    judged = [sounds[place] for place in tested]
-    systems = [
-        System(name, judge(judged, scores), 1e3 * spent[name] / (some if name in taggers else every))
-        for name, scores in heard.items()
-    ]
-    for name, uses in _MATERIAL.items():
-        heads = _heads(sounds, dealt, uses, embeddings, labels)
-        answers = [heads[int(dealt[place])].read(embeddings[place]) for place in tested]
-        systems.append(System(name, judge(judged, answers), systems[len(taggers)].ms_per_patch))
+    places = np.flatnonzero(dealt >= 0).tolist()
+    if yamnet:
+        for name, uses in _MATERIAL.items():
+            heads = _heads(sounds, dealt, uses, embeddings, labels)
+            heard[name] = [heads[int(dealt[place])].read(embeddings[place]) for place in places]
+            spent[name] = spent[reference]
+        labels = [labels[place] for place in places]
+    judged, patches_heard = [sounds[place] for place in places], sum(map(len, labels))
+    systems = []
+    for name, answers in heard.items():
+        figures, points = judge(judged, answers, labels, dealt[places])
+        systems.append(System(name, figures, 1e3 * spent[name] / patches_heard, points))
     return systems
 
 
@@ -236,27 +368,11 @@ def _heads(
     return heads
 
 
-def _alarms(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The highest score of each ten seconds, (alarms, 7)."""
-    starts = np.arange(0, len(scores), _ALARM_PATCHES)
-    return np.asarray(np.maximum.reduceat(scores, starts, axis=0))
-
-
-def _thresholds(alarms: NDArray[np.float32], hours: float) -> Floats:
-    """Scores above which there is at most one false alarm an hour, (7,)."""
-    allowed = int(hours)
-    return (
-        np.sort(alarms, axis=0)[::-1][allowed].astype(np.float64)
-        if len(alarms) > allowed
-        else np.zeros(alarms.shape[1])
-    )
-
-
 def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _estimate(value: float, drawn: Sequence[float]) -> Estimate:
-    known = [sample for sample in drawn if not np.isnan(sample)]
-    low, high = np.percentile(known, _INTERVAL) if known else (np.nan, np.nan)
+def _estimate(value: float, drawn: Floats) -> Estimate:
+    known = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(known, _INTERVAL) if len(known) else (np.nan, np.nan)
     return Estimate(float(value), float(low), float(high))

@@ -25,6 +25,8 @@ UNKNOWN = -1
 BLOCK = RATE // 50
 #: A patch this much fainter than the loudest of its recording may be without the event.
 _FAINT_DB = 20
+#: Backgrounds that are no place and no lasting noise but one sound cut out, dense as no street has it.
+_SINGLE = ("bg_impact", "bg_rct", "bg_thunder", "bg_baby_cry", "bg_person_sneeze", "bg_rooster", "bg_clock_tick")
 #: Background is drawn as often as so many classes.
 _BACKGROUND_SHARES = 8
 
@@ -39,7 +41,7 @@ class Sound(BaseModel):
     Attributes:
         file: Path below the manifest's folder.
         label: One of `CLASSES`, or `background`.
-        kind: What it is in detail; `bg_…` is heard in streets and rooms, `neg_…` is easily taken for a class.
+        kind: What it is in detail.
         recording: Files cut from one recording share it, whatever their labels.
         use: What it may serve for.
         seconds: Its length.
@@ -53,6 +55,21 @@ class Sound(BaseModel):
     recording: str
     use: Use
     seconds: float
+
+    @property
+    def street(self) -> bool:
+        """Whether it is what a microphone hears for hours: a place, weather, traffic, works, animals, music."""
+        return self.kind.startswith("bg_") and self.kind not in _SINGLE
+
+    @property
+    def hard(self) -> bool:
+        """Whether it is a single sound that is none of the classes and may be taken for one."""
+        return self.kind.startswith("neg_") or self.kind in _SINGLE
+
+    @property
+    def unsure(self) -> bool:
+        """Whether whoever collected it left it out, such as cries of pain, which are screams and are not."""
+        return self.kind.endswith("_excluded")
 
 
 def read_manifest(path: Path) -> list[Sound]:

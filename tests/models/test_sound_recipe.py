@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 pytest.importorskip("torch", reason="recipes need the extra `train`")
@@ -16,11 +17,14 @@ from agent.evaluate.sounds import UNKNOWN, Sound
 from agent.perception.logmel import BANDS, FLOOR, FRAMES, PATCH, RATE
 from agent.perception.tag import CLASSES
 from models.train import checkpoint
+from models.train.export import export
+from models.train.sound import corpus as corpus_module
 from models.train.sound.__main__ import release
 from models.train.sound.augment import LEAD, cut, mix
 from models.train.sound.corpus import Corpus, Shelf
 from models.train.sound.learn import Lesson, begin_naming, distillation, naming, teach, vary
 from models.train.sound.network import EMBEDDING, NAMES, Pupil, Tagger
+from models.train.sound.start import StartError, keep, recall, start
 
 COUNT = 24
 LESSON = Lesson(steps=6, rate=1e-3, batch=4, warm_up=2, keep=2)
@@ -161,3 +165,72 @@ def test_the_released_files_answer_as_the_network_does(tmp_path: Path) -> None:
     torch.manual_seed(1)
     release(Tagger(len(CLASSES)).eval(), tmp_path / "a.onnx", tmp_path / "b.onnx")
     assert (tmp_path / "b.onnx").stat().st_size < 0.6 * (tmp_path / "a.onnx").stat().st_size
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    torch.manual_seed(2)
+    tagger = Tagger(len(CLASSES))
+    for norm in tagger.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            assert norm.running_mean is not None
+            torch.nn.init.uniform_(norm.running_mean, -1, 1)
+            torch.nn.init.uniform_(norm.weight, 0.5, 2)
+    release(tagger.eval(), tmp_path / "released.onnx")
+    return tmp_path / "released.onnx"
+
+
+def test_one_that_goes_on_answers_as_the_released_one(released: Path, pupil: Pupil) -> None:
+    start(pupil, released)
+    pupil.train()
+    patch = np.random.default_rng(1).normal(-2, 2, (2, 1, FRAMES, BANDS)).astype(np.float32)
+    expected = onnxruntime.InferenceSession(released).run(None, {"logmel": patch})[0]
+    np.testing.assert_allclose(pupil.tagger(torch.from_numpy(patch)).detach(), expected, atol=1e-4)
+
+
+def test_another_network_is_no_beginning(tmp_path: Path, pupil: Pupil) -> None:
+    network = torch.nn.Conv2d(1, 4, 3).eval()
+    export(network, torch.zeros(1, 1, 8, 8), tmp_path / "a.onnx", input_name="x", output_names=["y"])
+    with pytest.raises(StartError, match="not a tagger of this architecture"):
+        start(pupil, tmp_path / "a.onnx")
+
+
+def test_only_the_last_layers_go_on(
+    released: Path, tmp_path: Path, pupil: Pupil, corpus: Corpus, scores: tuple[np.ndarray, np.ndarray]
+) -> None:
+    start(pupil, released)
+    keep(pupil, 4)
+    recall(pupil, corpus, np.ones(COUNT, np.bool_), scores)
+    before = copy.deepcopy(pupil)
+    cost = naming(pupil, corpus, np.zeros((COUNT, len(CLASSES)), np.float32), distillation(pupil, corpus, scores))
+    teach(LESSON, pupil, corpus, np.full(COUNT, 1 / COUNT), cost, tmp_path / "state.pt", lambda *_: None)
+    same = [equal(old, new) for old, new in zip(before.tagger.layers, pupil.tagger.layers, strict=True)]
+    assert same == [True] * 4 + [False] * 2
+
+
+def test_what_yamnet_made_of_a_sound_is_recalled(
+    released: Path, pupil: Pupil, corpus: Corpus, scores: tuple[np.ndarray, np.ndarray]
+) -> None:
+    start(pupil, released)
+    every = np.arange(COUNT)
+    seen = torch.from_numpy(corpus.logmel.astype(np.float32))[:, None]
+    with torch.no_grad():
+        before = distillation(pupil, corpus, scores)(every, seen)[0]
+        recall(pupil, corpus, np.ones(COUNT, np.bool_), scores)
+        assert distillation(pupil, corpus, scores)(every, seen)[0] < before / 2
+
+
+def test_a_hard_negative_is_imitated_over_a_street_and_labelled_as_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus_module, "_CHUNK", 6)
+
+    class Silent:
+        def hear(self, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return np.zeros((len(pieces), len(CLASSES))), np.zeros((len(pieces), EMBEDDING))
+
+    sounds = [Sound(file="a", label="background", kind="bg_street", recording="a", use="ship", seconds=3)]
+    shelf = Shelf(sounds, [0])
+    street = (np.random.default_rng(1).standard_normal(3 * RATE) * 0.01).astype(np.float32)
+    made = corpus_module._imitations([(shelf, shelf)], 0, lambda _: street, Silent())  # type: ignore[arg-type]
+    assert not made.labels.any()
+    assert made.mixed.all()
+    assert made.sound.tolist() == [0] * 6

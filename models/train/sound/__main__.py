@@ -27,6 +27,7 @@ from models.train.export import export
 from models.train.sound.corpus import Corpus, build, yamnet_scores
 from models.train.sound.learn import Cost, Lesson, begin_naming, distillation, naming, teach
 from models.train.sound.network import Pupil, Tagger
+from models.train.sound.start import keep, recall, start
 
 _console = Console(stderr=True)
 #: How often a patch as it was recorded is heard, beside one of a mixture: these few are soon learnt by heart.
@@ -40,12 +41,13 @@ class Variant:
     Attributes:
         name: Of its files.
         uses: What it may learn from.
-        hearing: Its first lesson; each variant goes on with what the one before it has heard.
+        hearing: Its first lesson; each variant goes on with what the one before it has heard. None: it has the ears of
+            a released network, of which only the last layers learn on.
     """
 
     name: str
     uses: tuple[str, ...]
-    hearing: Lesson
+    hearing: Lesson | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,14 @@ class Recipe:
     Attributes:
         mixtures: Patches made by mixing as a street would.
         strange: Patches made by mixing what no street has heard.
+        imitations: Patches with hard negatives that nobody has recorded.
         variants: The networks.
         naming: The second lesson.
     """
 
     mixtures: int
     strange: int
+    imitations: int
     variants: tuple[Variant, ...]
     naming: Lesson
 
@@ -68,15 +72,27 @@ class Recipe:
 RECIPE = Recipe(
     38_000,
     60_000,
+    2000,
     (
         Variant("vigie-sound", ("ship",), Lesson(5000, 2e-3)),
         Variant("vigie-sound-nc", ("ship", "noncommercial"), Lesson(2000, 1e-3, seed=2)),
     ),
     Lesson(300, 3e-4, seed=3),
 )
+#: Going on from a released network. Its checkpoints are gone, so what it learnt from is no test of it any more.
+FURTHER = Recipe(
+    5000,
+    0,
+    1000,
+    (Variant("vigie-sound-nc", ("ship", "noncommercial"), None),),
+    Lesson(150, 1e-3, seed=4, warm_up=20, keep=30),
+)
+#: So many layers of a released network stay as they are.
+_KEPT_LAYERS = 4
 SMOKE = Recipe(
     1000,
     1000,
+    0,
     (Variant("vigie-sound", ("ship",), Lesson(60, 2e-3, warm_up=10, keep=10)),),
     Lesson(30, 5e-4, seed=3, warm_up=5, keep=10),
 )
@@ -87,16 +103,20 @@ def main(
     scratch: Annotated[Path, typer.Option(help="Checkpoints and caches.")] = Path(".cache/train/sound"),
     out: Annotated[Path, typer.Option(help="Folder of the finished ONNX files.")] = Path("models"),
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    released: Annotated[
+        Path | None,
+        typer.Option("--start", help="Released tagger (.onnx) to go on from: vigie-sound gives vigie-sound-nc."),
+    ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few sounds and steps: shows that the loss falls.")] = False,
 ) -> None:
     """Make the sound tagger from the shared recordings."""
     torch.set_num_threads(threads)
     sounds = read_manifest(data / "audio" / "manifest.csv")
-    recipe = RECIPE
+    recipe = FURTHER if released else RECIPE
     if smoke:
         recipe, sounds, scratch, out = SMOKE, sounds[::12], scratch / "smoke", scratch / "smoke"
-    corpus = build(data, sounds, recipe.mixtures, recipe.strange, scratch / "corpus", _track)
-    course = Course(recipe, sounds, corpus, yamnet_scores(data), Yamnet(data / "models").meant, scratch)
+    corpus = build(data, sounds, recipe.mixtures, recipe.strange, recipe.imitations, scratch / "corpus", _track)
+    course = Course(recipe, sounds, corpus, yamnet_scores(data), Yamnet(data / "models").meant, scratch, released)
     for fold in () if smoke else range(FOLDS):
         for name, network, _ in course.attend(fold):
             release(network, scratch / "folds" / f"{name}-{fold}.onnx")
@@ -119,7 +139,9 @@ class Course:
         scores: tuple[NDArray[np.float32], NDArray[np.float32]],
         meant: Sequence[Sequence[int]],
         scratch: Path,
+        released: Path | None = None,
     ) -> None:
+        self._released = released
         self._recipe, self._sounds, self._corpus, self._scratch = recipe, sounds, corpus, scratch
         self._scores, self._meant = scores, meant
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -130,20 +152,28 @@ class Course:
         """Each variant without one fold, or of all: its name, its network on the processor, its losses by lesson."""
         place = self._scratch / ("all" if fold is None else f"fold-{fold}")
         torch.manual_seed(1)
-        pupil = Pupil(len(CLASSES)).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        pupil = Pupil(len(CLASSES))
+        if self._released:
+            start(pupil, self._released)
+            keep(pupil, _KEPT_LAYERS)
+        pupil = pupil.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for variant in self._recipe.variants:
             learnt = np.isin(self._use, variant.uses) & (self._fold != fold)
-            cost = distillation(pupil, self._corpus, self._scores)
-            likely = learnt * np.where(self._corpus.mixed, 1.0, _AS_RECORDED)
-            heard = self._teach(
-                variant.hearing, pupil, likely / likely.sum(), cost, place / f"{variant.name}-hearing.pt"
-            )
+            heard = []
+            if variant.hearing:
+                cost = distillation(pupil, self._corpus, self._scores)
+                likely = learnt * np.where(self._corpus.mixed, 1.0, _AS_RECORDED)
+                state_file = place / f"{variant.name}-hearing.pt"
+                heard = [self._teach(variant.hearing, pupil, likely / likely.sum(), cost, state_file)]
+            else:
+                recall(pupil, self._corpus, learnt, self._scores)
             graduate = copy.deepcopy(pupil)
+            if variant.hearing:
+                begin_naming(graduate, self._meant)
             named = self._name(graduate, learnt, place / f"{variant.name}-naming.pt")
-            yield variant.name, graduate.tagger.cpu(), [heard, named]
+            yield variant.name, graduate.tagger.cpu(), [*heard, named]
 
     def _name(self, pupil: Pupil, learnt: NDArray[np.bool_], state_file: Path) -> list[float]:
-        begin_naming(pupil, self._meant)
         likely = self._likely(learnt)
         places = np.flatnonzero(learnt)
         expert = fit(self._corpus.embedding[places].astype(np.float32), self._corpus.labels[places], likely[places])

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from agent.evaluate.imitated import IMITATED, imitate
 from agent.evaluate.sounds import UNKNOWN, Sound, folds, patch_labels, samples, targets
 from agent.evaluate.yamnet import Yamnet
 from agent.perception.logmel import PATCH, logmel
@@ -83,7 +84,15 @@ class Shelf:
         return int(random.choice(recordings[random.choice(list(recordings))]))
 
 
-def build(data: Path, sounds: Sequence[Sound], mixtures: int, strange_ones: int, cache: Path, track: Track) -> Corpus:
+def build(
+    data: Path,
+    sounds: Sequence[Sound],
+    mixtures: int,
+    strange_ones: int,
+    imitations: int,
+    cache: Path,
+    track: Track,
+) -> Corpus:
     """All patches as they are recorded, then mixtures; what an earlier call has made is read.
 
     Args:
@@ -91,6 +100,7 @@ def build(data: Path, sounds: Sequence[Sound], mixtures: int, strange_ones: int,
         sounds: Its manifest.
         mixtures: How many patches are made by mixing as a street would.
         strange_ones: How many by mixing what no street has heard.
+        imitations: How many of hard negatives that nobody has recorded.
         cache: Folder of the finished parts.
         track: Shows progress.
     """
@@ -113,10 +123,14 @@ def build(data: Path, sounds: Sequence[Sound], mixtures: int, strange_ones: int,
     def strangely(number: int) -> Corpus:
         return _kept(cache / f"strange-{number}.npz", lambda: _strange(sounds, shelves, number, hear, yamnet))
 
+    def imitated(number: int) -> Corpus:
+        return _kept(cache / f"imitated-{number}.npz", lambda: _imitations(shelves, number, hear, yamnet))
+
     shelves = _shelves(sounds)
     parts = [recorded(first) for first in track(range(0, len(sounds), _CHUNK), "recordings")]
     parts += [mixed(number) for number in track(range(-(-mixtures // _CHUNK)), "mixtures")]
     parts += [strangely(number) for number in track(range(-(-strange_ones // _CHUNK)), "strange mixtures")]
+    parts += [imitated(number) for number in track(range(-(-imitations // _CHUNK)), "imitations")]
     return _joined(parts)
 
 
@@ -214,6 +228,24 @@ def _strange(
         firsts[place] = first
     unknown = np.full((_CHUNK, len(CLASSES)), UNKNOWN, np.int8)
     return Corpus(_bands(pieces), _taught(yamnet, pieces), unknown, firsts, np.ones(_CHUNK, np.bool_))
+
+
+def _imitations(
+    shelves: Sequence[tuple[Shelf, Shelf]],
+    number: int,
+    hear: Callable[[int], Any],
+    yamnet: Yamnet,
+) -> Corpus:
+    random = np.random.default_rng((2, number))
+    pieces = np.empty((_CHUNK, PATCH), np.float32)
+    behind = np.empty(_CHUNK, np.int32)
+    for place in range(_CHUNK):
+        free, learnt = shelves[int(random.integers(len(shelves)))]
+        behind[place] = (free if random.random() < 0.4 else learnt).draw({"background": 1.0}, random)
+        event = cut(imitate(str(random.choice(list(IMITATED))), random), random, 12)
+        pieces[place], _ = mix(event, cut(hear(int(behind[place])), random, 30), random)
+    nothing = np.zeros((_CHUNK, len(CLASSES)), np.int8)
+    return Corpus(_bands(pieces), _taught(yamnet, pieces), nothing, behind, np.ones(_CHUNK, np.bool_))
 
 
 def yamnet_scores(data: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

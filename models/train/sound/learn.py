@@ -159,11 +159,12 @@ def distillation(pupil: Pupil, corpus: Corpus, scores: tuple[NDArray[np.float32]
     """
     device = pupil.embed.weight.device
     weight, bias = (torch.tensor(part, device=device) for part in scores)
+    half = _bfloat16(device)
     spread = float(np.sqrt(corpus.embedding[::16].astype(np.float32)).var(axis=0).mean())
 
     def cost(chosen: NDArray[np.intp], seen: Tensor) -> tuple[Tensor, Tensor]:
         wanted = torch.from_numpy(corpus.embedding[chosen].astype(np.float32)).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             features = pupil.tagger.features(seen)
             found, names = pupil.embed(features).float(), pupil.name(features).float()
         distance = functional.mse_loss(found, wanted.sqrt()) / spread
@@ -211,6 +212,11 @@ def naming(pupil: Pupil, corpus: Corpus, expert: NDArray[np.float32], hearing: C
         return wrong + _MEMORY * forgotten + _ANCHOR * away, features
 
     return cost
+
+
+def _bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is fast there; processors that only imitate it take eight times as long as with float32."""
+    return device.type != "cpu" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def _part(lesson: Lesson, step: int) -> float:

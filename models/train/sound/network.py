@@ -56,7 +56,10 @@ class Pupil(nn.Module):
         tagger: What is shipped.
         embed: To the square root of YAMNet's embedding, which is zero or more, and mostly small.
         name: To the logits of YAMNet's names.
+        settled: Whether normalisations stay as they are while it learns.
     """
+
+    settled = False
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -67,3 +70,8 @@ class Pupil(nn.Module):
         with torch.no_grad():
             for reader in (self.embed, self.name):
                 reader.weight.mul_(0.1)
+
+    def train(self, mode: bool = True) -> Pupil:
+        """As any module, but that a settled one never counts anew."""
+        super().train(mode and not self.settled)
+        return self

@@ -86,6 +86,8 @@ def build(rule: RuleSettings, camera: CameraSettings) -> Behaviour:
         SettingsError: the type has no behaviour, names no zone, or its parameters cannot be used.
     """
     path = f"camera {camera.name}: rule {rule.type}" + (f" in zone {rule.zone}" if rule.zone else "")
+    if rule.type.startswith(("sound.", "incident.")):
+        raise SettingsError([f"{path}: is heard: write it as [[microphone.rule]]"])
     behaviour = BEHAVIOURS.get(rule.event_type)
     if behaviour is None:
         built = ", ".join(event_type.label for event_type in BEHAVIOURS)

@@ -40,7 +40,7 @@ def test_an_unknown_class_is_refused(behaviour: MakeBehaviour) -> None:
 
 @pytest.mark.parametrize(
     ("rule", "reason"),
-    [({"type": "crowd.gathering"}, "zone"), ({"type": "incident.panic", "zone": "half"}, "no behaviour")],
+    [({"type": "crowd.gathering"}, "zone"), ({"type": "incident.panic", "zone": "half"}, "is heard")],
 )
 def test_a_rule_that_cannot_be_served_says_why(rule: dict[str, str], reason: str) -> None:
     camera = CameraSettings.model_validate(

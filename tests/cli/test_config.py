@@ -92,7 +92,11 @@ def test_init_says_where_it_cannot_write(tmp_path: Path) -> None:
         ("min_persons = 10", "min_person = 10", "min_person: unknown key; did you mean 'min_persons'?"),
         ("min_persons = 10", "shedule = []", "shedule: unknown key; did you mean 'schedule'?"),
         ("min_persons = 10", "min_persons = 1", "min_persons: Input should be greater than or equal to 2"),
-        ('"crowd.gathering"', '"surface.tagged"', "rule surface.tagged in zone square: this version has no behaviour"),
+        (
+            '"crowd.gathering"',
+            '"sound.gunshot"',
+            "rule sound.gunshot in zone square: is heard: write it as [[microphone.rule]]",
+        ),
         ('type = "crowd.density"', 'type = "crowd.gathering"', "two rules crowd.gathering in zone square"),
         ('type = "crowd.density"', 'type = "person.loitering"', "the policy has no [[policy.detector]] entry for it"),
         ("# ca_file = ...", 'ca_file = "/nowhere/ca.pem"', "mqtt.ca_file: /nowhere/ca.pem: there is no such file"),

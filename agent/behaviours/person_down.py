@@ -47,7 +47,8 @@ _REACH, _NEARER, _FARTHER = 1.0, 0.6, 0.15
 _THERE = 0.6
 #: Least score of what lies: detectors have hardly seen anybody lie.
 _FAINT = 0.2
-#: Looks at something lying that make it believable, unless more show something higher there, and how long one outlives the last look, seconds.
+#: Looks at something lying that make it believable, unless more show something higher there, and how long one outlives
+#: the last look, seconds.
 _LOOKS, _REMEMBERED_S = 3, 15.0
 #: Share of the looks that must show it where the fall itself was not seen.
 _SHARE = 0.3

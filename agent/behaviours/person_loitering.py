@@ -21,7 +21,6 @@ from agent.behaviours.zone import Zone
 from agent.contract import EventType
 from agent.perception.scene import Scene
 
-
 #: Who stays has not left while so close to the zone, body heights: as much as the lower edge of a box is off.
 _EDGE = 0.15
 

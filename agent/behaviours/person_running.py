@@ -80,7 +80,7 @@ class PersonRunning:
         off = times - times.mean()
         across, head, feet = (float(off @ place) / float(off @ off) for place in places)
         tall = max(float(np.median(places[2] - places[1])), 1.0)
-        return min(np.hypot(across, head), np.hypot(across, feet)) / tall
+        return float(min(np.hypot(across, head), np.hypot(across, feet))) / tall
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""

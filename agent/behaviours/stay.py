@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agent.perception.scene import FloatArray, Scene
 
-#: Who has been so far from where they were first seen, in heights of the box, has walked: ten times the jitter of a box.
+#: Who has been so far from where they were first seen has walked, heights of the box: ten times a box's jitter.
 _WALKED = 0.5
 #: How far from where it was lost an object may reappear, in heights of its box: a step or two.
 _REACH = 1.0

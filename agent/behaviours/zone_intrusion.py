@@ -2,10 +2,11 @@
 
 Source: the sterile zone scenario of i-LIDS (UK Home Office, AVSS 2007): an object of the named classes has its feet
 inside the polygon for a moment. The moment is a step's time: the lower edge of the box of
-somebody who walks along a fence swings across it with each step.
-What has never been seen to move, inside or before, is a thing that the detector takes for somebody.
-Known failures: who is first seen inside, and stands still there, is told once they move; a vehicle's class wavers (a van is a car, a truck, a bus); name `vehicle` where any of them is
-forbidden. Feet hidden behind a wall are seen too high in the picture, and so too far away.
+somebody who walks along a fence swings across it with each step. What has never been seen to move, inside or before,
+is a thing that the detector takes for somebody.
+Known failures: who is first seen inside, and stands still there, is told once they move; a vehicle's class wavers (a
+van is a car, a truck, a bus), so name `vehicle` where any of them is forbidden. Feet hidden
+behind a wall are seen too high in the picture, and so too far away.
 """
 
 from __future__ import annotations

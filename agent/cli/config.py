@@ -176,7 +176,7 @@ def schema(
 def settings_schema() -> dict[str, Any]:
     """The JSON Schema of the configuration; a rule is one of the behaviours with its own parameters."""
     from agent.behaviours.parameters import Parameters
-    from agent.behaviours.registry import BEHAVIOURS
+    from agent.behaviours.registry import BEHAVIOURS, EXPERIMENTAL
     from agent.behaviours.sound_events import MANNERS, SoundParameters
     from agent.contract import INCIDENTS
 
@@ -189,8 +189,10 @@ def settings_schema() -> dict[str, Any]:
         properties = {**rule["properties"], "type": {"const": event_type.label}, **parameters["properties"]}
         if "zone" not in required:
             del properties["zone"]
+        tried = {"description": f"Experimental: {EXPERIMENTAL[event_type]}."} if event_type in EXPERIMENTAL else {}
         return {
             "title": event_type.label,
+            **tried,
             "type": "object",
             "properties": properties,
             "required": [*required, *parameters.get("required", [])],

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from agent.behaviours.registry import BEHAVIOURS
+from agent.behaviours.registry import BEHAVIOURS, EXPERIMENTAL
 from agent.contract import EventType
 from agent.evaluate.simulated import DELAY_S, PER_HOUR, RECALL, Outcome, Sort
 
@@ -89,14 +89,15 @@ def _row(outcome: Outcome, material: str) -> str:
         delay = f"{-outcome.delay_s:.0f} s ahead"
     minutes = f"simulated, {outcome.positive_minutes:.0f} + {outcome.negative_minutes:.0f} min"
     where = f"{minutes}; {material}" if outcome.painted else f"{minutes}; detections alone"
-    status = "" if outcome.reached else "**experimental**"
+    status = "" if outcome.reached and outcome.type not in EXPERIMENTAL else "**experimental**"
     cells = (f"`{outcome.type.label}`", what, limits, recall, alarms, delay, status, where)
     return "| " + " | ".join(cells) + " |\n"
 
 
 def _row_without(event_type: EventType) -> str:
     what, limits = told(event_type)
-    return f"| `{event_type.label}` | {what} | {limits} | not simulated | | | | |\n"
+    status = "**experimental**" if event_type in EXPERIMENTAL else ""
+    return f"| `{event_type.label}` | {what} | {limits} | not simulated | | | {status} | |\n"
 
 
 def _sort_row(event_type: EventType, sort: Sort) -> str:

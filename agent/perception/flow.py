@@ -33,9 +33,9 @@ _NOISE_PX = 0.3
 #: The search carries movement on into ground without a pattern; what moves also changes, by so many grey levels on
 #: average over so many pixels.
 _CHANGED, _AROUND = 3, 5
-#: When more than this share of the picture moves, and of what has a pattern, it is the camera that moves: on bare ground
-#: the sensor's noise alone makes flow. A pattern changes by so many grey levels a pixel; where less than this share of
-#: the picture has one, it may be that of people alone.
+#: When more than this share of the picture moves, and of what has a pattern, it is the camera that moves: on bare
+#: ground the sensor's noise alone makes flow. A pattern changes by so many grey levels a pixel; where less than this
+#: share of the picture has one, it may be that of people alone.
 _TOO_MUCH, _PATTERN, _BARE = 0.7, 6.0, 0.1
 
 

@@ -60,9 +60,9 @@ class Backgrounds:
 def made_up(rng: np.random.Generator, width: int, height: int) -> Image:
     """A slope with a grain and gravel: (height, width, 3) uint8, BGR."""
     grain = cv2.GaussianBlur(rng.normal(0, 40, (height, width, 3)).astype(np.float32), (0, 0), 4)
-    grain += cv2.GaussianBlur(rng.normal(0, 25, (height, width, 1)).astype(np.float32), (0, 0), 1)[..., None]
+    gravel = cv2.GaussianBlur(rng.normal(0, 25, (height, width)).astype(np.float32), (0, 0), 1)
     slope = np.linspace(150, 100, height, dtype=np.float32)[:, None, None]
-    return np.asarray(np.clip(slope + grain, 0, 255), np.uint8)
+    return np.asarray(np.clip(slope + grain + gravel[..., None], 0, 255), np.uint8)
 
 
 def _median(path: Path) -> Image | None:

@@ -19,6 +19,7 @@ def watch(
 
 def test_staying_too_long_is_loitering(scene: MakeScene, behaviour: MakeBehaviour) -> None:
     rule = behaviour("person.loitering", dwell_s=15)
+    watch(rule, scene, -1, 0, (1, 0.7, 0.5))
     changes = watch(rule, scene, 0, 30, (1, 0.2, 0.5)) + watch(rule, scene, 30, 40)
 
     assert [c.phase for c in changes] == [Phase.STARTED, Phase.ENDED]
@@ -27,7 +28,7 @@ def test_staying_too_long_is_loitering(scene: MakeScene, behaviour: MakeBehaviou
 
 def test_broken_tracks_in_one_place_are_one_stay(scene: MakeScene, behaviour: MakeBehaviour) -> None:
     rule = behaviour("person.loitering", dwell_s=15)
-    changes: list[EpisodeChange] = []
+    changes = watch(rule, scene, -1, 0, (0, 0.7, 0.5))
     for track in range(5):
         changes += watch(rule, scene, 4 * track, 4 * track + 3, (track, 0.2 + 0.01 * track, 0.5))
         changes += watch(rule, scene, 4 * track + 3, 4 * track + 4)
@@ -48,7 +49,9 @@ def test_a_stream_of_passers_by_is_not_loitering(scene: MakeScene, behaviour: Ma
 
 def test_one_stay_after_another_does_not_add_up(scene: MakeScene, behaviour: MakeBehaviour) -> None:
     rule = behaviour("person.loitering", dwell_s=15)
-    first = watch(rule, scene, 0, 12, (1, 0.2, 0.5)) + watch(rule, scene, 12, 15)
+    watch(rule, scene, -1, 0, (1, 0.7, 0.5))
+    first = watch(rule, scene, 0, 12, (1, 0.2, 0.5)) + watch(rule, scene, 12, 14)
+    watch(rule, scene, 14, 15, (2, 0.7, 0.5))
 
     assert first + watch(rule, scene, 15, 28, (2, 0.2, 0.5)) == []
 
@@ -56,4 +59,19 @@ def test_one_stay_after_another_does_not_add_up(scene: MakeScene, behaviour: Mak
 def test_two_who_linger_make_one_episode(scene: MakeScene, behaviour: MakeBehaviour) -> None:
     rule = behaviour("person.loitering", dwell_s=15)
 
+    watch(rule, scene, -1, 0, (1, 0.7, 0.5), (2, 0.8, 0.5))
     assert [c.phase for c in watch(rule, scene, 0, 40, (1, 0.1, 0.5), (2, 0.4, 0.5))] == [Phase.STARTED]
+
+
+def test_a_sign_that_the_detector_takes_for_a_person_does_not_linger(
+    scene: MakeScene, behaviour: MakeBehaviour
+) -> None:
+    assert watch(behaviour("person.loitering", dwell_s=15), scene, 0, 60, (1, 0.2, 0.5)) == []
+
+
+def test_whose_feet_are_seen_just_outside_now_and_then_has_not_left(scene: MakeScene, behaviour: MakeBehaviour) -> None:
+    rule = behaviour("person.loitering", dwell_s=15)
+    changes = watch(rule, scene, -1, 0, (1, 0.7, 0.5)) + watch(rule, scene, 0, 5, (1, 0.495, 0.5))
+    changes += watch(rule, scene, 5, 12, (1, 0.51, 0.5)) + watch(rule, scene, 12, 20, (1, 0.495, 0.5))
+
+    assert [c.phase for c in changes] == [Phase.STARTED]

@@ -14,6 +14,7 @@ def test_somebody_inside_for_a_moment_intrudes_until_the_zone_is_clear(
     scene: MakeScene, behaviour: MakeBehaviour
 ) -> None:
     rule = behaviour("zone.intrusion", classes=["person"], hold_s=0.5, release_s=3)
+    rule.update(scene(-0.1, [(1, 0.7, 0.5)]))
     inside = [c for k in range(20) for c in rule.update(scene(k / 10, [(1, 0.2, 0.5)]))]
     outside = [c for k in range(60) for c in rule.update(scene(2 + k / 10, [(1, 0.7, 0.5)]))]
 
@@ -32,6 +33,8 @@ def test_somebody_whose_feet_only_swing_across_the_line_does_not(scene: MakeScen
 def test_only_the_named_classes_intrude(scene: MakeScene, behaviour: MakeBehaviour) -> None:
     cars = behaviour("zone.intrusion", classes=["car"], hold_s=0)
     vehicles = behaviour("zone.intrusion", classes=["vehicle"], hold_s=0)
+    for rule in (cars, vehicles):
+        rule.update(scene(-0.1, [(1, 0.7, 0.5)], object_class=ObjectClass.TRUCK))
     van = scene(0, [(1, 0.2, 0.5)], object_class=ObjectClass.TRUCK)
 
     assert cars.update(van) == []
@@ -40,6 +43,7 @@ def test_only_the_named_classes_intrude(scene: MakeScene, behaviour: MakeBehavio
 
 def test_time_inside_counts_before_the_class_is_certain(scene: MakeScene, behaviour: MakeBehaviour) -> None:
     rule = behaviour("zone.intrusion", classes=["car"], hold_s=2)
+    rule.update(scene(-0.1, [(1, 0.7, 0.5)], object_class=ObjectClass.TRUCK))
     changes = [
         change
         for k in range(30)
@@ -49,3 +53,20 @@ def test_time_inside_counts_before_the_class_is_certain(scene: MakeScene, behavi
     ]
 
     assert [c.time for c in changes] == [2.5]
+
+
+def test_what_has_never_moved_is_a_thing_that_the_detector_takes_for_somebody(
+    scene: MakeScene, behaviour: MakeBehaviour
+) -> None:
+    rule = behaviour("zone.intrusion")
+
+    assert [c for k in range(100) for c in rule.update(scene(k / 10, [(1, 0.2 + 0.002 * (k % 3), 0.5)]))] == []
+
+
+def test_whoever_walked_is_known_when_the_track_breaks(scene: MakeScene, behaviour: MakeBehaviour) -> None:
+    rule = behaviour("zone.intrusion", hold_s=0.5)
+    rule.update(scene(-0.1, [(1, 0.7, 0.5)]))
+    rule.update(scene(0, [(1, 0.2, 0.5)]))
+    rule.update(scene(0.5, []))
+
+    assert [c.phase for k in range(10) for c in rule.update(scene(1 + k / 10, [(2, 0.2, 0.5)]))] == [Phase.STARTED]

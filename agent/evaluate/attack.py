@@ -75,6 +75,7 @@ FLOWS = (0.2, 1.0, 5.0, 20.0)
 #: Gates to compare; None is no gate at all: exact episodes, and the number of people every second.
 POLICIES: dict[str, GatePolicy | None] = {
     "default": GatePolicy(),
+    "no holding": GatePolicy(density_grains=1),
     "k = 1": GatePolicy(k=1),
     "no grain": GatePolicy(crowd_grain_s=0, grain_s=0),
     "gate off": None,

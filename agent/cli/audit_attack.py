@@ -78,8 +78,8 @@ def shortfalls(outcomes: Sequence[Outcome]) -> list[str]:
     found = []
     for outcome in outcomes:
         for family in _ANONYMOUS if outcome.policy == "default" else ():
-            rate = outcome.advantages[family, "link"]
-            if rate.advantage > _WANTED or rate.high > _WANTED_HIGH:
+            rate = outcome.advantages.get((family, "link"))
+            if rate and (rate.advantage > _WANTED or rate.high > _WANTED_HIGH):
                 found.append(f"{_NAMES[family]} at {outcome.flow:g} walkers a minute: linking advantage {_cell(rate)}")
     return found
 

@@ -627,7 +627,8 @@ def advantage(of: _Scores, threshold: float, rng: np.random.Generator) -> Rate:
     resampled = hits / np.maximum(yes, 1e-9) - alarms / np.maximum(no, 1e-9)
     hit, all_yes, alarm, all_no = table.sum(axis=0)
     low, high = np.quantile(resampled, (0.025, 0.975))
-    return Rate(hit / max(all_yes, 1) - alarm / max(all_no, 1), float(low), float(high), int(all_yes), int(all_no))
+    gain = float(hit / max(all_yes, 1) - alarm / max(all_no, 1))
+    return Rate(gain, float(low), float(high), int(all_yes), int(all_no))
 
 
 def attack(

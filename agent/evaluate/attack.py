@@ -297,9 +297,14 @@ def behind(gate: GatePolicy | None, sensed: Sensed, seconds: float, noise: np.ra
             device.take(change.time, change)
     device.until(seconds)
     device.told["health"] = _health(sensed.rate)
-    wait = {family: (gate.crowd_grain_s if family == "crowd" else gate.grain_s) + 1.0 for family in began}
+    wait = {family: _waits(gate, family) for family in began}
     delays = {family: _delays(times, device.starts[family], wait[family]) for family, times in began.items()}
     return Heard(device.told, delays)
+
+
+def _waits(gate: GatePolicy, family: str) -> float:
+    """Seconds after which what is told is no longer about what began then."""
+    return 1.0 + (gate.density_grains * gate.crowd_grain_s if family == "crowd" else gate.grain_s)
 
 
 def _beginnings(changes: Sequence[EpisodeChange]) -> Floats:

@@ -778,7 +778,7 @@ class Suppressed(_Closed):
     policy: CountClass
     """Without a permission."""
     k: CountClass
-    """Of fewer than k people."""
+    """Of fewer than k people, or over too soon."""
     bits: CountClass
     """Beyond the information that may leave."""
 

@@ -102,6 +102,13 @@ class GatePolicy(_Table):
 
     k: int = Field(5, ge=1, le=100, description="No count below k persons leaves; it becomes `<k`.")
     crowd_grain_s: int = Field(60, ge=0, le=3600, description="Grain of crowd and count types, seconds.")
+    density_grains: int = Field(
+        2,
+        ge=1,
+        le=10,
+        description="Ends of grains in a row at which a zone must be the same before crowd.density tells it, so that "
+        "those who only pass hardly change what is told.",
+    )
     grain_s: int = Field(10, ge=0, le=3600, description="Grain of all other types, seconds.")
     min_flow_per_min: float = Field(
         20,

@@ -75,6 +75,7 @@ FLOWS = (0.2, 1.0, 5.0, 20.0)
 #: Gates to compare; None is no gate at all: exact episodes, and the number of people every second.
 POLICIES: dict[str, GatePolicy | None] = {
     "default": GatePolicy(),
+    "no holding": GatePolicy(density_grains=1),
     "k = 1": GatePolicy(k=1),
     "no grain": GatePolicy(crowd_grain_s=0, grain_s=0),
     "gate off": None,
@@ -296,9 +297,14 @@ def behind(gate: GatePolicy | None, sensed: Sensed, seconds: float, noise: np.ra
             device.take(change.time, change)
     device.until(seconds)
     device.told["health"] = _health(sensed.rate)
-    wait = {family: (gate.crowd_grain_s if family == "crowd" else gate.grain_s) + 1.0 for family in began}
+    wait = {family: _waits(gate, family) for family in began}
     delays = {family: _delays(times, device.starts[family], wait[family]) for family, times in began.items()}
     return Heard(device.told, delays)
+
+
+def _waits(gate: GatePolicy, family: str) -> float:
+    """Seconds after which what is told is no longer about what began then."""
+    return 1.0 + (gate.density_grains * gate.crowd_grain_s if family == "crowd" else gate.grain_s)
 
 
 def _beginnings(changes: Sequence[EpisodeChange]) -> Floats:
@@ -626,7 +632,8 @@ def advantage(of: _Scores, threshold: float, rng: np.random.Generator) -> Rate:
     resampled = hits / np.maximum(yes, 1e-9) - alarms / np.maximum(no, 1e-9)
     hit, all_yes, alarm, all_no = table.sum(axis=0)
     low, high = np.quantile(resampled, (0.025, 0.975))
-    return Rate(hit / max(all_yes, 1) - alarm / max(all_no, 1), float(low), float(high), int(all_yes), int(all_no))
+    gain = float(hit / max(all_yes, 1) - alarm / max(all_no, 1))
+    return Rate(gain, float(low), float(high), int(all_yes), int(all_no))
 
 
 def attack(

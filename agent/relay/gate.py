@@ -17,6 +17,8 @@ Out, the rules of release:
 * **k.** A crowd type is told from the moment when at least k people are seen; until then it is suppressed and counted,
   for fewer than k people are no crowd. If they become fewer afterwards, `<k` is said and neither level nor variant,
   for those would tell one person from none. A count that is missing counts as below k.
+* **Holding.** What `crowd.density` says of a zone is told when it was the same at the ends of two grains in a row
+  (`density_grains`), so that those who only pass hardly change it.
 * **Onset.** When a shot or an explosion began is told to 100 µs where the policy's entry says `onset = true`.
 * **Bits.** Every release is paid for in bits of information (`agent.relay.capacity`). What cannot be paid for is
   suppressed and counted, but an `ended` waits until it can be. Alarms have a reserve.
@@ -127,6 +129,8 @@ class _Episode:
     onset_error: OnsetError = OnsetError.NONE
     said: _State | None = None  # what was told last; None until the first release
     unpaid: bool = False  # its end waits for bits
+    seen_as: tuple[_State, bool] | None = None  # at the end of the last grain: its state, and whether it was over
+    same: int = 0  # ends of grains in a row at which it was so
     slots: set[int] = field(default_factory=set)
 
     @property
@@ -179,7 +183,8 @@ class Gate:
         """What did not leave, since the start of the process.
 
         `dropped.rate`, `.malformed`, `.place` (a zone or camera that is not configured), `.order` (an end of what never
-        began), `.full`, `.policy`; `lost.ended` (a slot began anew, so an end never came); `suppressed.k`, `.bits`;
+        began), `.full`, `.policy`; `lost.ended` (a slot began anew, so an end never came); `suppressed.k`, `.bits`,
+        `.short` (a zone that was over before it held);
         and `shadow.<type>`.
         """
         return dict(self._counts)
@@ -323,6 +328,8 @@ class Gate:
     def _settle(self, key: _Key, episode: _Episode) -> Release | None:
         """Tell what is new of an episode, and forget it when it is over and told."""
         episode.due, episode.unpaid = None, False
+        if key.type is EventType.CROWD_DENSITY and not self._holds(key, episode):
+            return None
         started = episode.said is None
         release = None
         if started:
@@ -339,6 +346,20 @@ class Gate:
             else:
                 del self._episodes[key]
         return release
+
+    def _holds(self, key: _Key, episode: _Episode) -> bool:
+        """Whether the zone was the same at so many ends of grains; if not, it is looked at again at the next one."""
+        now = (self._state(key, episode), episode.over)
+        episode.same = episode.same + 1 if episode.seen_as == now else 1
+        episode.seen_as = now
+        if episode.same >= self._policy.gate.density_grains:
+            return True
+        if episode.over and episode.said is None:
+            self._counts["suppressed.short"] += 1
+            del self._episodes[key]
+        else:
+            self._schedule(key, episode)
+        return False
 
     def _state(self, key: _Key, episode: _Episode) -> _State:
         if key.type not in CROWD_TYPES:

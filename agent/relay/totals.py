@@ -16,7 +16,7 @@ _COUNTERS = {
     "order": ("dropped.order", "lost.ended"),
     "full": ("dropped.full",),
     "policy": ("dropped.policy",),
-    "k": ("suppressed.k",),
+    "k": ("suppressed.k", "suppressed.short"),
     "bits": ("suppressed.bits",),
 }
 

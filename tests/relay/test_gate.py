@@ -94,7 +94,7 @@ def policy(
         }
         for t in types
     ]
-    plenty = {"bits_per_minute": 1e6, "burst_bits": 1e6, "alarm_share": 0.0}
+    plenty = {"bits_per_minute": 1e6, "burst_bits": 1e6, "alarm_share": 0.0, "density_grains": 1}
     return Policy.model_validate({"detector": entries, "gate": {**plenty, **gate}})
 
 
@@ -284,6 +284,35 @@ def test_a_crowd_begins_when_it_has_k_people_and_below_k_only_that_is_said() -> 
     bench.see(EventType.CROWD_DENSITY, Phase.ENDED)
     (ended,) = bench.wait(60)
     assert (ended.data.phase, ended.data.duration) == ("ended", "1-5min")
+
+
+def test_who_only_passes_does_not_change_what_is_told_of_a_zone() -> None:
+    bench = Bench(policy(density_grains=2))
+    bench.see(EventType.CROWD_DENSITY, count=7, level=Level.MEDIUM)
+    assert bench.wait(60) == []
+    bench.see(EventType.CROWD_DENSITY, Phase.ONGOING, count=3, level=Level.LOW)
+    assert bench.wait(120) == []
+    bench.see(EventType.CROWD_DENSITY, Phase.ONGOING, count=7, level=Level.MEDIUM)
+    assert bench.wait(60) == []
+    assert phases(bench.wait(60)) == ["started"]
+    bench.see(EventType.CROWD_DENSITY, Phase.ONGOING, count=3, level=Level.LOW)
+    assert bench.wait(60) == []
+    bench.see(EventType.CROWD_DENSITY, Phase.ONGOING, count=7, level=Level.MEDIUM)
+    assert bench.wait(300) == []
+    bench.see(EventType.CROWD_DENSITY, Phase.ENDED)
+    assert bench.wait(60) == []
+    assert phases(bench.wait(60)) == ["ended"]
+    assert bench.gate.next_due() is None
+
+
+def test_a_crowd_that_is_over_before_it_held_is_not_told() -> None:
+    bench = Bench(policy(density_grains=2))
+    bench.see(EventType.CROWD_DENSITY, count=7, level=Level.MEDIUM)
+    bench.wait(60)
+    bench.see(EventType.CROWD_DENSITY, Phase.ENDED)
+    assert bench.wait(300) == []
+    assert bench.gate.counters == {"suppressed.short": 1}
+    assert bench.gate.next_due() is None
 
 
 def test_shadow_is_counted_and_never_sent() -> None:

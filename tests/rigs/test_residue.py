@@ -85,7 +85,23 @@ class Run:
 
 
 #: What is no file of anybody: the kernel's own, and what was put there from outside.
-PRUNED = ("(", "-path", "/proc", "-o", "-path", "/sys", "-o", "-path", "/srv", ")", "-prune", "-o")
+PRUNED = (
+    "(",
+    "-path",
+    "/proc",
+    "-o",
+    "-path",
+    "/sys",
+    "-o",
+    "-path",
+    "/srv",
+    "-o",
+    "-path",
+    "/opt",
+    ")",
+    "-prune",
+    "-o",
+)
 
 
 @pytest.fixture(scope="module")

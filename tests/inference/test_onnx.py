@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from agent.inference.onnx import OnnxBackend
 
 Network = Callable[..., bytes]
 INT32 = 6
+MODELS = Path(__file__).parents[2] / "models"
 
 
 def test_a_network_says_what_it_takes_and_gives(network: Network) -> None:
@@ -68,3 +72,14 @@ def test_a_closed_backend_can_be_closed_again_and_does_not_run(network: Network)
     backend.close()
     with pytest.raises(InferenceError, match="closed"):
         backend.run(np.zeros((1, 4), np.float32))
+
+
+def test_the_network_runs_without_telemetry(tmp_path: Path) -> None:
+    program = (
+        "from agent.inference.onnx import ort; ort.InferenceSession("
+        f"{str(MODELS / 'vigie-patch.onnx')!r}, providers=['CPUExecutionProvider'])"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == [], "no id of the machine, no store of what it did"

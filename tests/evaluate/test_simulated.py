@@ -121,7 +121,7 @@ def test_a_busy_scene_leaves_nothing_behind(props: Props) -> None:
         watch.update(Frame(blank, k / 5, k), detector.detect(k / 5, truth, classes, none, none > 0))
         if k in {150, 300, 450, 599}:
             counts.append(_objects(watch))
-    assert max(counts) < 1.5 * min(counts) + 500, counts
+    assert max(counts[1:]) < 1.5 * counts[0] + 200, counts
 
 
 def _objects(root: object) -> int:

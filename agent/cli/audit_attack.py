@@ -74,13 +74,16 @@ def attack(
 
 
 def shortfalls(outcomes: Sequence[Outcome]) -> list[str]:
-    """Where the default gate leaves more for linking than it may, in words."""
+    """Where the default gate leaves more for linking than it may, or where nobody has tried, in words."""
     found = []
     for outcome in outcomes:
         for family in _ANONYMOUS if outcome.policy == "default" else ():
             rate = outcome.advantages.get((family, "link"))
-            if rate and (rate.advantage > _WANTED or rate.high > _WANTED_HIGH):
-                found.append(f"{_NAMES[family]} at {outcome.flow:g} walkers a minute: linking advantage {_cell(rate)}")
+            where = f"{_NAMES[family]} at {outcome.flow:g} walkers a minute"
+            if rate is None:
+                found.append(f"{where}: not attacked")
+            elif rate.advantage > _WANTED or rate.high > _WANTED_HIGH:
+                found.append(f"{where}: linking advantage {_cell(rate)}")
     return found
 
 

@@ -34,7 +34,8 @@ def camera(*rules: dict[str, object]) -> CameraSettings:
 
 def somebody(index: int) -> tuple[Frame, Detections]:
     frame = Frame(np.zeros((100, 200, 3), np.uint8), index / 10, index)
-    box = np.array([[50, 20, 70, 80]], np.float32)
+    x = 5 * index  # somebody walks
+    box = np.array([[10 + x, 20, 30 + x, 80]], np.float32)
     return frame, Detections(box, np.array([0.9], np.float32), np.zeros(1, np.uint8))
 
 

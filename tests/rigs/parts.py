@@ -115,12 +115,13 @@ class Subscriber:
         self._client.on_connect = lambda client, *_: client.subscribe(topic, 1)
         self._client.on_message = self._keep
         if tls:
-            self._client.tls_set(*map(str, tls))
+            authority, certificate, key = map(str, tls)
+            self._client.tls_set(authority, certificate, key)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 
     def _keep(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
-        self._raw.append((message.topic, message.payload))
+        self._raw.append((message.topic, bytes(message.payload)))
         self.messages.append((message.topic, json.loads(message.payload)))
 
     def raw(self) -> list[tuple[str, bytes]]:

@@ -14,11 +14,11 @@ from agent.behaviours.watch import Watch
 from agent.capture.frame import Frame
 from agent.contract import EventType, Phase
 from agent.evaluate.document import told, write
-from agent.evaluate.simulated import Played, Props, draw, judge, read_props, summarise
+from agent.evaluate.simulated import Played, draw, judge, read_props, summarise
 from agent.perception.scene import ObjectClass
 from agent.settings import CameraSettings
 from agent.simulate.errors import MOT15, ErringDetector
-from agent.simulate.trials.stage import Expected, Stage, Trial
+from agent.simulate.trials.stage import Expected, Props, Stage, Trial
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,8 @@ def write(path: Path, outcomes: Sequence[Outcome], material: str) -> None:
         if event_type in measured:
             page += _row(measured[event_type], material)
         else:
-            page += "".join(_kept(before, event_type, 8)) or _row_without(event_type)
+            kept = "".join(_kept(before, event_type, 8))
+            page += kept if "| simulated, " in kept else _row_without(event_type)
     page += _SORTS + "|---" * 5 + "|\n"
     for event_type in BEHAVIOURS:
         if event_type in measured:

@@ -37,6 +37,8 @@ _CHANGED, _AROUND = 3, 5
 #: ground the sensor's noise alone makes flow. A pattern changes by so many grey levels a pixel; where less than this
 #: share of the picture has one, it may be that of people alone.
 _TOO_MUCH, _PATTERN, _BARE = 0.7, 6.0, 0.1
+#: Whatever the pattern, when half of what moves is this close to one velocity, as a share of it; people differ more.
+_ALIKE = 0.15
 
 
 class FlowModel:
@@ -68,7 +70,7 @@ class FlowModel:
         fast = np.hypot(pixels[..., 0], pixels[..., 1]) > _NOISE_PX
         changed = cv2.blur(cv2.absdiff(before, small), (_AROUND, _AROUND)) > _CHANGED
         moving = (fast & changed).astype(np.float32)
-        if fast.mean() > _TOO_MUCH and _moves(before, fast):
+        if fast.mean() > _TOO_MUCH and (_moves(before, fast) or _as_one(pixels[fast])):
             return None
         scale = image.shape[1] / small.shape[1]
         rows, columns = small.shape[0] // _CELL, small.shape[1] // _CELL
@@ -92,6 +94,13 @@ def _moves(grey: NDArray[np.uint8], fast: NDArray[np.bool_]) -> bool:
     across, down = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
     pattern = cv2.magnitude(across, down) > 4 * _PATTERN
     return bool(pattern.mean() > _BARE and fast[pattern].mean() > _TOO_MUCH)
+
+
+def _as_one(velocities: NDArray[np.float32]) -> bool:
+    """Whether all of (N, 2) velocities are nearly the same: a camera moves all, a crowd each a little otherwise."""
+    common = np.median(velocities, axis=0)
+    off = np.hypot(*(velocities - common).T)
+    return bool(np.median(off) < _ALIKE * np.hypot(*common))
 
 
 def _by_cell(values: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:

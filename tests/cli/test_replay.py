@@ -71,13 +71,13 @@ def test_the_rules_of_a_configuration_serve_as_well(data: Path, tmp_path: Path) 
         [[camera.rule]]
         type = "zone.intrusion"
         zone = "picture"
-        classes = ["person"]
+        classes = ["vehicle"]
         [[camera.rule]]
         type = "incident.panic"
         zone = "picture"
         """
     )
-    result = runner.invoke(app, ["replay", str(data / "clips" / "yard_intrusion.mp4"), "--rules", str(config)])
+    result = runner.invoke(app, ["replay", str(data / "clips" / "person_bicycle_car.mp4"), "--rules", str(config)])
 
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[0])["phase"] == "started"

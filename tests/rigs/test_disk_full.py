@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.rig, pytest.mark.timeout(120)]
 
 @pytest.fixture
 def small_disk(require: Callable[..., None], tmp_path: Path) -> Iterator[Path]:
-    """Half a mebibyte that is a file system of its own."""
+    """A file system of its own: room for what relay holds back, and not for long."""
     require("mount", "mosquitto")
     if os.geteuid() != 0:
         if os.environ.get("VIGIE_REQUIRE_RIGS") == "1":
@@ -28,7 +28,7 @@ def small_disk(require: Callable[..., None], tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small disk needs root")
     folder = tmp_path / "journal"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "vigie-rig", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "vigie-rig", str(folder)], check=True)
     try:
         yield folder
     finally:

@@ -25,6 +25,7 @@ from models.train.detector.loss import Targets, assign, cells, decode, loss
 from models.train.detector.network import CLASSES, Detector
 from models.train.detector.pictures import Augmented, Plan, _place
 from models.train.detector.release import Answer, _write
+from models.train.detector.start import StartError, start
 from models.train.export import ExportError, _compare
 
 PERSON, CAR, BUS, TRUCK = (CLASSES.index(name) for name in ("person", "car", "bus", "truck"))
@@ -302,6 +303,31 @@ def test_the_released_files_answer_as_the_network_does(tmp_path: Path) -> None:
     other = Answer(Detector().eval(), *plain).eval()
     with pytest.raises(ExportError, match="differs from torch"):
         _compare(other, torch.rand(1, 3, 416, 416) * 255, single, 1e-3)
+
+
+def test_a_released_network_comes_back_and_can_learn(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    known = Detector().eval()
+    for module in known.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    released = tmp_path / "a.onnx"
+    _write(Answer(known, torch.ones(len(CLASSES)), torch.zeros(len(CLASSES))), released)
+    again, pictures = Detector(), torch.rand(4, 3, 64, 64) * 255
+    start(again, released, [pictures])
+    with torch.no_grad():
+        wanted = known(pictures)
+        learning = again.train()(pictures)
+        torch.testing.assert_close(again.eval()(pictures), wanted, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(learning, wanted, rtol=0.1, atol=0.1)
+
+
+def test_another_network_is_no_start(tmp_path: Path) -> None:
+    other = tmp_path / "a.onnx"
+    _write(Answer(Detector(neck=32).eval(), torch.ones(len(CLASSES)), torch.zeros(len(CLASSES))), other)
+    with pytest.raises(StartError, match="not a detector of this architecture"):
+        start(Detector(), other, [torch.zeros(1, 3, 64, 64)])
 
 
 def test_calibrated_scores_tell_how_often_they_are_right() -> None:

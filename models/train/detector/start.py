@@ -33,9 +33,9 @@ def start(network: Detector, released: Path, pictures: Iterable[Tensor]) -> None
     Raises:
         StartError: the file is of another architecture.
     """
-    folded = _folded(released)
     lines: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]] = {}  # what each normalisation is to do: times, plus
     try:
+        folded = _folded(released)
         for name, module in network.named_modules():
             if isinstance(module, Shared):
                 weights, biases = zip(*(folded.pop(f"{name}.conv{end}") for end in ("", "_1", "_2")), strict=True)

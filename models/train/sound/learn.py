@@ -17,6 +17,7 @@ from torch.nn import functional
 from agent.evaluate.sounds import UNKNOWN
 from agent.perception.logmel import FLOOR
 from models.train import checkpoint
+from models.train.precision import autocast
 from models.train.sound.corpus import Corpus
 from models.train.sound.network import Pupil
 
@@ -159,12 +160,11 @@ def distillation(pupil: Pupil, corpus: Corpus, scores: tuple[NDArray[np.float32]
     """
     device = pupil.embed.weight.device
     weight, bias = (torch.tensor(part, device=device) for part in scores)
-    half = _bfloat16(device)
     spread = float(np.sqrt(corpus.embedding[::16].astype(np.float32)).var(axis=0).mean())
 
     def cost(chosen: NDArray[np.intp], seen: Tensor) -> tuple[Tensor, Tensor]:
         wanted = torch.from_numpy(corpus.embedding[chosen].astype(np.float32)).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with autocast(device):
             features = pupil.tagger.features(seen)
             found, names = pupil.embed(features).float(), pupil.name(features).float()
         distance = functional.mse_loss(found, wanted.sqrt()) / spread
@@ -212,11 +212,6 @@ def naming(pupil: Pupil, corpus: Corpus, expert: NDArray[np.float32], hearing: C
         return wrong + _MEMORY * forgotten + _ANCHOR * away, features
 
     return cost
-
-
-def _bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is fast there; processors that only imitate it take eight times as long as with float32."""
-    return device.type != "cpu" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def _part(lesson: Lesson, step: int) -> float:

@@ -18,6 +18,7 @@ from agent.evaluate.simulated import Played, draw, judge, read_props, summarise
 from agent.perception.scene import ObjectClass
 from agent.settings import CameraSettings
 from agent.simulate.errors import MOT15, ErringDetector
+from agent.simulate.trials.catalogue import NEGATIVE, POSITIVE
 from agent.simulate.trials.stage import Expected, Props, Stage, Trial
 
 
@@ -30,6 +31,15 @@ def props() -> Props:
 def trial(props: Props) -> Trial:
     one, _ = draw(EventType.ZONE_INTRUSION, 0, 1, props, positive=True)
     return replace(one, expected=Expected(met=10.0, dwell_s=2.0, late_s=5.0))
+
+
+@pytest.mark.parametrize("event_type", list(POSITIVE), ids=lambda event_type: event_type.label)
+def test_every_trial_can_be_drawn(event_type: EventType, props: Props) -> None:
+    for positive, makers in ((True, POSITIVE), (False, NEGATIVE)):
+        for number in range(2 * len(makers[event_type])):
+            one, _ = draw(event_type, number, 2, props, positive=positive)
+            assert one.type is event_type
+            assert (one.expected is not None) == positive
 
 
 def start(time: float) -> EpisodeChange:

@@ -207,10 +207,10 @@ class Stage:
         """A path from place to place at a walk, or at a speed; a number among the places is a wait, seconds."""
         pace = speed or self.speed()
         time, here = begin, places[0]
-        assert not isinstance(here, float)  # noqa: S101 - who waits must be somewhere
+        assert not isinstance(here, int | float)  # noqa: S101 - who waits must be somewhere
         path = [(time, *here)]
         for place in places[1:]:
-            if isinstance(place, float):
+            if isinstance(place, int | float):
                 time += max(place, 0.05)
             else:
                 time += max(0.05, math.dist(here, place) / pace)

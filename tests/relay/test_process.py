@@ -340,6 +340,7 @@ def test_the_state_of_a_zone_follows_its_events_and_is_retained(broker: Scripted
     bench.until(lambda: len(said(broker, "state", "zone-2", "sound.scream")) == 1, "the scream goes on")
     bench.say(scream(Phase.ENDED))
     bench.until(lambda: len(said(broker, "state", "zone-2", "sound.scream")) == 2, "the scream is over")
+    bench.until(delivered(broker, 2), "an event waits for no state, nor a state for an event")
     (begun, over), (started, ended) = said(broker, "state", "zone-2", "sound.scream"), events(broker)
     assert (begun["open"], begun["event"], begun["since"]) == (True, started["id"], started["time"])
     assert (over["open"], over["event"], over["since"]) == (False, ended["id"], started["time"])

@@ -13,6 +13,7 @@ import typer
 
 from agent.cli.common import AsJson, fail
 from agent.contract import ContractError, EventType
+from agent.settings import InferenceSettings
 
 if TYPE_CHECKING:
     from agent.evaluate.simulated import Outcome
@@ -51,6 +52,7 @@ def simulated(
     from agent.behaviours.registry import BEHAVIOURS
     from agent.evaluate.document import write
     from agent.evaluate.simulated import evaluate, read_props, summarise
+    from agent.perception.patch import open_checker
     from agent.simulate.trials.catalogue import POSITIVE
 
     try:
@@ -61,19 +63,22 @@ def simulated(
         fail(f"no trials of {', '.join(unknown)}; there are: {', '.join(t.label for t in POSITIVE)}", 2)
     chosen = [event_type for event_type in chosen if event_type in BEHAVIOURS]
     props = read_props(data or Path(os.environ.get("VIGIE_DATA", _DATA)))
+    checker, reasons = open_checker(InferenceSettings())
+    for reason in reasons:
+        typer.echo(f"vigie: {reason}", err=True)
     outcomes = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("simulating", total=2 * minutes * len(chosen))
         for number, event_type in enumerate(chosen):
             progress.update(task, description=event_type.label, completed=2 * minutes * number)
             played = []
-            for one in evaluate(event_type, minutes, seed, props):
+            for one in evaluate(event_type, minutes, seed, props, checker):
                 played.append(one)
                 progress.advance(task, one.minutes)
             outcomes.append(summarise(event_type, played))
             if out is not None:
                 try:
-                    write(out, outcomes, _material(props.backgrounds.real, props.things.real))
+                    write(out, outcomes, _material(props.backgrounds.real, props.things.real, checker is not None))
                 except OSError as error:
                     fail(f"{out}: {error.strerror}", 3)
     if as_json:
@@ -85,9 +90,9 @@ def simulated(
         raise typer.Exit(1)
 
 
-def _material(places: int, bags: bool) -> str:
+def _material(places: int, bags: bool, checked: bool) -> str:
     where = f"painted over {places} real places" if places else "painted over made-up places"
-    return f"{where}, {'photographed' if bags else 'drawn'} refuse"
+    return f"{where}, {'photographed' if bags else 'drawn'} refuse, with{'' if checked else 'out'} the patch checker"
 
 
 def _print(outcomes: Sequence[Outcome]) -> None:

@@ -1,9 +1,9 @@
 """How often behaviours tell what they should, and what they should not: simulated trials with ground truth.
 
-Each trial is a scene of a minute or so, through the very path of a live camera: an erring detector, tracker, flow and
-blobs on painted pictures, and the behaviour with its defaults. In a positive trial one episode must start, within the
-time that the trial states; in a hard negative one none must. What starts beside that in a positive trial is counted
-apart, since what happens there is no hard negative.
+Each trial is a scene of a minute or so, through the very path of a live camera: an erring detector, tracker, flow,
+blobs and the patch checker on painted pictures, and the behaviour with its defaults. In a positive trial one episode
+must start, within the time that the trial states; in a hard negative one none must. What starts beside that in a
+positive trial is counted apart, since what happens there is no hard negative.
 
 All figures are of a simulator whose scenes, people and pictures are made up, with a detector's errors fitted on real
 ones. They say how a rule treats what it was made for, and never how it does in the field.
@@ -25,6 +25,7 @@ from agent.behaviours.registry import OF_CAMERA
 from agent.behaviours.watch import Watch
 from agent.capture.frame import Frame
 from agent.contract import EventType, Phase
+from agent.perception.patch import PatchChecker
 from agent.settings import CameraSettings
 from agent.simulate.backgrounds import Backgrounds
 from agent.simulate.errors import MOT15, DetectorErrors, ErringDetector
@@ -121,14 +122,16 @@ def read_props(data: Path | None) -> Props:
     return Props(Backgrounds(data / "clips" if data else None), Things(data))
 
 
-def play(trial: Trial, seed: int, errors: DetectorErrors = MOT15) -> Iterator[tuple[float, Watch, list[EpisodeChange]]]:
-    """Play a trial: time, what watches, and what changes at each frame."""
+def play(
+    trial: Trial, seed: int, checker: PatchChecker | None = None, errors: DetectorErrors = MOT15
+) -> Iterator[tuple[float, Watch, list[EpisodeChange]]]:
+    """Play a trial: time, what watches, and what changes at each frame; a checker tells what changed places show."""
     view = trial.view
     size = (view.width, view.height)
     detector = ErringDetector(len(trial.classes), size, np.random.default_rng([seed, 1]), errors)
     painter = Painter(view, seed, trial.look, trial.vehicles) if trial.look else None
     blank = np.broadcast_to(np.zeros(1, np.uint8), (view.height, view.width, 3))
-    watch = Watch(_camera(trial))
+    watch = Watch(_camera(trial), checker=checker)
     for index in range(round(trial.seconds * trial.fps)):
         time = index / trial.fps
         truth = trial.world.truth(time, view)
@@ -185,7 +188,12 @@ def draw(event_type: EventType, number: int, seed: int, props: Props, *, positiv
 
 
 def evaluate(
-    event_type: EventType, minutes: float, seed: int, props: Props, errors: DetectorErrors = MOT15
+    event_type: EventType,
+    minutes: float,
+    seed: int,
+    props: Props,
+    checker: PatchChecker | None = None,
+    errors: DetectorErrors = MOT15,
 ) -> Iterator[Played]:
     """Play trials of an event type until so many simulated minutes of each kind are over."""
     cv2.setNumThreads(1)
@@ -193,7 +201,9 @@ def evaluate(
         done, number = 0.0, 0
         while done < minutes:
             trial, noise = draw(event_type, number, seed, props, positive=positive)
-            played = judge(trial, (change for _, _, changes in play(trial, noise, errors) for change in changes))
+            played = judge(
+                trial, (change for _, _, changes in play(trial, noise, checker, errors) for change in changes)
+            )
             done, number = done + played.minutes, number + 1
             yield played
 

@@ -5,6 +5,9 @@ left luggage (Thirde, Li and Ferryman, "Overview of the PETS2006 challenge", 200
 track that breaks off beside the thing may be continued by one that begins there; whoever walks up to it from elsewhere
 is somebody else.
 
+Who is lost while walking away goes on walking as far as anybody knows, and who is lost standing there stays for some
+seconds.
+
 Known failures: whoever is beside it by chance when it comes is an owner too, and delays what is said while staying;
 an owner whom the detector loses beside the thing counts as gone after some seconds.
 """
@@ -26,8 +29,9 @@ from agent.perception.scene import FloatArray, Scene, StillThing
 _STEP_S, _PAST_S = 0.5, 180.0
 #: Who is beside it until so long after a place was last as usual, seconds, has brought what is there.
 _AFTER_S = 6.0
-#: A track that is lost beside the thing counts as there for so long, seconds.
-_LOST_S = 5.0
+#: A track that is lost beside the thing counts as there for so long, seconds, unless it was walking off: at a slow
+#: walk at least, heights of the person a second.
+_LOST_S, _WALKS = 5.0, 0.4
 #: A track that begins so soon after it, seconds, and so near, heights of the person, goes on with it.
 _BRIDGE_S, _STEP_ASIDE = 3.0, 0.75
 #: Longest time unseen of somebody who is there, seconds.
@@ -63,18 +67,41 @@ def lies_in(zone: Zone, scene: Scene, thing: StillThing) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """When and where an owner was last seen, by its feet in pixels, and whether near and not leaving the picture."""
+    """When and where an owner was last seen; a row as of `Tracks`, but who does not walk stands.
+
+    `stays` tells whether that was near, and not leaving the picture.
+    """
 
     time: float
     stays: bool
-    x: float
-    y: float
-    tall: float
+    box: FloatArray
+    velocity: FloatArray
+
+    @property
+    def tall(self) -> float:
+        """Height, pixels."""
+        return float(self.box[3] - self.box[1])
+
+    def walked(self, time: float) -> FloatArray:
+        """(4,): the box at a later time, if nothing has changed."""
+        return np.asarray(self.box + (time - self.time) * np.tile(self.velocity, 2), np.float32)
 
     def goes_on_at(self, other: _Seen) -> bool:
-        """Whether it may be the same who is seen there soon after."""
+        """Whether it may be the same who is seen there soon after, having stopped or walked on."""
         reach = _STEP_ASIDE * max(self.tall, other.tall)
-        return other.time - self.time <= _BRIDGE_S and math.hypot(other.x - self.x, other.y - self.y) <= reach
+        ways = (_feet(other.box) - _feet(box) for box in (self.box, self.walked(other.time)))
+        return other.time - self.time <= _BRIDGE_S and any(math.hypot(*way) <= reach for way in ways)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """Who is there at a time; a row each as of `Tracks`. `inside` tells who does not reach to the picture's edge."""
+
+    time: float
+    ids: NDArray[np.int64]
+    boxes: FloatArray
+    velocities: FloatArray
+    inside: NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -105,7 +132,7 @@ class Company:
         """
         self._classes = classes
         self._beside, self._near, self._lower, self._before_s = beside, near, lower, before_s
-        self._past: deque[tuple[float, NDArray[np.int64], FloatArray, NDArray[np.bool_]]] = deque()
+        self._past: deque[_Moment] = deque()
         self._known: set[int] = set()
         self._owners: dict[int, _Owners] = {}
 
@@ -113,20 +140,22 @@ class Company:
         """The things that somebody brought."""
         tracks = scene.tracks
         here = np.isin(tracks.classes, self._classes) & (tracks.unseen <= _UNSEEN_S)
-        ids, boxes = tracks.ids[here], tracks.boxes[here]
+        boxes, velocities = tracks.boxes[here], tracks.velocities[here]
         # Who reaches to the picture's edge and is seen no more has left.
         low, high = boxes[:, :2] / (scene.width, scene.height), boxes[:, 2:] / (scene.width, scene.height)
         inside = np.asarray((low > _EDGE).all(axis=1) & (high < 1 - _EDGE).all(axis=1))
-        if not self._past or scene.time - self._past[-1][0] >= _STEP_S:
-            self._past.append((scene.time, ids, boxes, inside))
-            while scene.time - self._past[0][0] > _PAST_S:
+        walks = np.hypot(*velocities.T) >= _WALKS * (boxes[:, 3] - boxes[:, 1])
+        now = _Moment(scene.time, tracks.ids[here], boxes, velocities * walks[:, None], inside)
+        if not self._past or scene.time - self._past[-1].time >= _STEP_S:
+            self._past.append(now)
+            while scene.time - self._past[0].time > _PAST_S:
                 self._past.popleft()
         known, self._known = self._known, set(tracks.ids.tolist())
         self._owners = {thing.number: self._owners.get(thing.number) or self._brought(thing) for thing in scene.still}
         found = []
         for thing in scene.still:
             owners = self._owners[thing.number]
-            self._follow(owners, thing, scene.time, ids, boxes, inside, known)
+            self._follow(owners, thing, now, known)
             if owners.stayed_s > 0:
                 above = (owners.feet - thing.box[3]) / owners.tall
                 found.append(Left(thing, owners.tall, above, owners.stayed_s, scene.time - owners.near_at))
@@ -137,49 +166,41 @@ class Company:
         owners = _Owners(thing.since)
         beside: dict[int, list[_Seen]] = {}
         known: set[int] = set()
-        for moment, ids, boxes, inside in self._past:
-            self._follow(owners, thing, moment, ids, boxes, inside, known)
-            known.update(ids.tolist())
-            if thing.since - self._before_s <= moment <= thing.since + _AFTER_S:
-                near = self._distances(thing, boxes) <= self._beside
+        for moment in self._past:
+            self._follow(owners, thing, moment, known)
+            known.update(moment.ids.tolist())
+            if thing.since - self._before_s <= moment.time <= thing.since + _AFTER_S:
+                near = self._distances(thing, moment.boxes) <= self._beside
                 owners.stayed_s += _STEP_S * bool(near.any())
-                for i, box in zip(ids[near].tolist(), boxes[near], strict=True):
-                    owners.seen[i] = _seen(moment, True, box)
-                    beside.setdefault(i, []).append(owners.seen[i])
+                for row in np.flatnonzero(near).tolist():
+                    one = int(moment.ids[row])
+                    owners.seen[one] = _Seen(moment.time, True, moment.boxes[row], moment.velocities[row])
+                    beside.setdefault(one, []).append(owners.seen[one])
         if beside:
             longest = max(beside.values(), key=len)
             owners.tall = max(last.tall for last in longest)
-            owners.feet = median(last.y for last in longest)
+            owners.feet = median(float(last.box[3]) for last in longest)
         return owners
 
-    def _follow(
-        self,
-        owners: _Owners,
-        thing: StillThing,
-        time: float,
-        ids: NDArray[np.int64],
-        boxes: FloatArray,
-        inside: NDArray[np.bool_],
-        known: set[int],
-    ) -> None:
+    def _follow(self, owners: _Owners, thing: StillThing, moment: _Moment, known: set[int]) -> None:
         """Who of the owners is near at a moment; `known` are the tracks that were there before."""
-        near = (self._distances(thing, boxes) <= self._near).tolist()
-        here, seen = set(ids.tolist()), owners.seen
-        lost = {i for i, last in seen.items() if last.stays and i not in here and time - last.time <= _LOST_S}
-        for i, box, stays, whole in zip(ids.tolist(), boxes, near, inside.tolist(), strict=True):
-            now = _seen(time, stays and whole, box)
-            if i not in seen and i not in known and stays:
+        near = (self._distances(thing, moment.boxes) <= self._near).tolist()
+        time, ids, seen = moment.time, moment.ids.tolist(), owners.seen
+        lost = {i for i, last in seen.items() if last.stays and i not in ids and time - last.time <= _LOST_S}
+        for row, (i, stays, whole) in enumerate(zip(ids, near, moment.inside.tolist(), strict=True)):
+            if i not in seen and (i in known or not lost):
+                continue
+            now = _Seen(time, stays and whole, moment.boxes[row], moment.velocities[row])
+            if i not in seen:
                 before = next((j for j in lost if seen[j].goes_on_at(now)), None)
                 if before is None:
                     continue
                 lost.remove(before)
                 del seen[before]
-            elif i not in seen:
-                continue
             seen[i] = now
             if stays:
                 owners.near_at = time
-        if lost:
+        if lost and (self._distances(thing, np.stack([seen[i].walked(time) for i in lost])) <= self._near).any():
             owners.near_at = time
 
     def _distances(self, thing: StillThing, boxes: FloatArray) -> FloatArray:
@@ -198,6 +219,6 @@ class Company:
         self._owners.clear()
 
 
-def _seen(time: float, stays: bool, box: FloatArray) -> _Seen:
-    x0, y0, x1, y1 = box.tolist()
-    return _Seen(time, stays, (x0 + x1) / 2, y1, y1 - y0)
+def _feet(box: FloatArray) -> FloatArray:
+    """(2,): the middle of a box's lower edge."""
+    return np.array([(box[0] + box[2]) / 2, box[3]], np.float32)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from agent.behaviours.company import Company, Left
 from agent.behaviours.parameters import class_numbers
 from agent.perception.scene import StillThing
@@ -20,10 +22,15 @@ class Play:
         self._company = Company(class_numbers(["person"]), beside=0.6, near=1.5, lower=0.3, before_s=2)
         self.time = 0.0
 
-    def until(self, time: float, *standing: Standing, thing: StillThing | None = None) -> list[Left]:
+    def until(
+        self, time: float, *standing: Standing, thing: StillThing | None = None, speed: float = 0.0
+    ) -> list[Left]:
+        """Until a time; `speed` to the right is that of the tracks, pixels a second, not that of where they are put."""
         found: list[Left] = []
         while self.time < time:
             shown = dataclasses.replace(self._scene(self.time, standing), still=(thing,) if thing else ())
+            velocities = np.tile(np.array([speed, 0], np.float32), (len(standing), 1))
+            shown = dataclasses.replace(shown, tracks=dataclasses.replace(shown.tracks, velocities=velocities))
             found = self._company.update(shown)
             self.time += 0.5
         return found
@@ -79,6 +86,24 @@ def test_who_is_lost_beside_it_is_gone_after_some_seconds(scene: MakeScene) -> N
     assert left.gone_s == 0
     (left,) = play.until(60, thing=BAG)
     assert 32 <= left.gone_s <= 34
+
+
+def test_who_is_lost_while_walking_away_is_gone_when_far_enough_to_be(scene: MakeScene) -> None:
+    play = Play(scene)
+    play.until(20, at(1, BESIDE))
+    play.until(22, at(1, NEAR), thing=BAG, speed=80)
+    (left,) = play.until(30, thing=BAG)
+    assert 6.5 <= left.gone_s <= 8
+
+
+def test_a_track_that_begins_where_the_lost_one_must_have_walked_goes_on_with_it(scene: MakeScene) -> None:
+    play = Play(scene)
+    play.until(20, at(1, BESIDE))
+    play.until(22, at(1, NEAR), thing=BAG, speed=80)
+    play.until(24, thing=BAG)
+    play.until(26, at(2, 0.78), thing=BAG)
+    (left,) = play.until(45, at(2, NEAR), thing=BAG)
+    assert left.gone_s == 0
 
 
 def test_who_walks_out_of_the_picture_is_gone_at_once(scene: MakeScene) -> None:

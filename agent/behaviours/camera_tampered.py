@@ -2,11 +2,15 @@
 
 Source: the comparison of the present picture with what the camera has long seen (Ribnick et al., "Real-time detection
 of camera tampering", AVSS 2006), on edges in place of brightness, since edges stay where they are when the light
-changes: covered, blinded or turned, the camera no longer sees the edges that it knows, and out of focus the fine ones
-are gone. What the camera has long seen is learned all the time, slowly, so that after some minutes a new view is the
-usual one and the episode ends.
-Known failures: a vehicle that stops and fills the picture covers the camera indeed; thick fog is a loss of focus; in
-front of a blank wall, or in the dark, there are no edges to miss, and nothing is said.
+changes: covered, blinded or turned, the camera no longer sees the edges that it knows, and out of focus or veiled they
+are weak. How strong they are is told by regression on the usual ones, which noise does not follow, relative to the
+brightness, which the light changes as much (Weber's contrast). The parts of the picture vote, so that one strong edge
+that is left does not speak for all; where people and vehicles are seen, nothing is compared.
+What the camera has long seen is learned all the time, slowly, so that after some minutes a new view is the usual one
+and the episode ends.
+Known failures: a vehicle that stops and fills the picture covers the camera indeed; thick fog is a loss of focus; the
+switch of a camera from colour to infrared may be another view; in front of a blank wall, or in the dark, there are no
+edges to miss, and nothing is said.
 """
 
 from __future__ import annotations
@@ -25,20 +29,26 @@ from agent.contract import Confidence, EventType
 from agent.perception.scene import Scene
 from agent.perception.shrink import shrink
 
-#: The picture is looked at so often, seconds, at most so wide, pixels, and its edges at most so wide.
-_LOOK_S, _FINE_WIDTH, _COARSE_WIDTH = 0.5, 640, 160
+#: The picture is looked at so often, seconds, at most so wide, pixels.
+_LOOK_S, _WIDTH = 0.5, 640
+#: Places across the picture: the strongest edge of each counts, so that a picture that shakes by less is the same.
+_PLACES = 80
+#: Parts of the picture across and down, each of which votes.
+_PARTS = 4
 #: Time in which the usual view is learned, seconds: at first, and while something is wrong with it.
 _LEARN_S, _RELEARN_S = 30.0, 300.0
 #: Looks before anything is said.
 _WARM_UP = 10
-#: Correlation of the edges with the usual ones, -1 to 1, below which it is another view: a busy street hides half of
-#: its edges, another place has none of them.
-_OTHER = 0.25
-#: Fine edges beside coarse ones, as a share of the usual, below which the picture is out of focus. The strongest edges
-#: are compared: the weak ones are the sensor's noise.
-_BLURRED, _STRONGEST = 0.5, 0.98
-#: Mean strength of edges, grey levels, below which there is nothing to compare.
-_BLANK = 1.0
+#: A part votes when so much of it is not hidden by who is seen, and its edges differ by so much, grey levels.
+_OPEN, _EDGY = 0.3, 1.5
+#: So many parts must vote, and so many of them have lost their edges: what hides half of the picture is in front of it.
+_VOTES, _MOST = 4, 0.7
+#: A part has lost its edges when less than half of their contrast is left, or when they are elsewhere.
+_FAINT, _ELSEWHERE = 0.5, 0.2
+#: The picture as a whole must agree, if less clearly.
+_FAINTER, _OTHER = 0.75, 0.25
+#: A box of more than this share of the picture hides nothing: it is what covers the camera.
+_LARGE = 0.5
 
 Floats = NDArray[np.float32]
 
@@ -63,7 +73,6 @@ class CameraTampered:
 
     def _forget(self) -> None:
         self._usual: Floats | None = None
-        self._sharpness = 0.0
         self._looks = 0
         self._time = -math.inf
         self._wrong = False
@@ -76,21 +85,14 @@ class CameraTampered:
 
     def _look(self, scene: Scene) -> None:
         elapsed, self._time = scene.time - self._time, scene.time
-        fine = np.asarray(cv2.cvtColor(shrink(scene.image, _FINE_WIDTH), cv2.COLOR_BGR2GRAY), np.float32)
-        coarse = cv2.resize(fine, _fit(fine.shape, _COARSE_WIDTH), interpolation=cv2.INTER_AREA)
-        edges = _edges(np.asarray(coarse, np.float32))
-        sharpness = _strongest(_edges(fine)[::2, ::2]) / max(_strongest(edges), 1e-3)
-        if self._usual is None or self._usual.shape != edges.shape:
-            self._usual, self._sharpness, self._looks = edges, sharpness, 0
+        view = _view(scene.image)
+        if self._usual is None or self._usual.shape != view.shape:
+            self._usual, self._looks = view, 0
         self._looks += 1
-        known = self._usual.mean() > _BLANK
-        other = _correlation(edges, self._usual) < _OTHER
-        blurred = edges.mean() > _BLANK and sharpness < _BLURRED * self._sharpness
-        self._wrong = bool(known and self._looks > _WARM_UP and (other or blurred))
+        self._wrong = self._looks > _WARM_UP and _another(view, self._usual, _open(scene, view.shape[1:]))
         part = 1 - math.exp(-min(elapsed, _LEARN_S) / (_RELEARN_S if self._wrong else _LEARN_S))
         part = max(part, 0.0 if self._looks > _WARM_UP else 1 / self._looks)
-        self._usual = self._usual + np.float32(part) * (edges - self._usual)
-        self._sharpness += part * (sharpness - self._sharpness)
+        self._usual = self._usual + np.float32(part) * (view - self._usual)
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
@@ -98,22 +100,65 @@ class CameraTampered:
         return self._episode.close(time)
 
 
-def _fit(shape: tuple[int, ...], width: int) -> tuple[int, int]:
-    return width, max(1, round(shape[0] * width / shape[1]))
-
-
-def _edges(grey: Floats) -> Floats:
-    """Strength of the gradient at each place, grey levels a pixel."""
+def _view(image: NDArray[np.uint8]) -> Floats:
+    """(2, rows, columns) float32: strength of the strongest edge of each place and its brightness, grey levels."""
+    grey = np.asarray(cv2.cvtColor(shrink(image, _WIDTH), cv2.COLOR_BGR2GRAY), np.float32)
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
-    return np.asarray(cv2.magnitude(across, down) / 4, np.float32)
+    edges = np.asarray(cv2.magnitude(across, down), np.float32) / 4
+    side = max(1, grey.shape[1] // _PLACES)
+    rows, columns = (max(1, length // side // _PARTS) * _PARTS for length in grey.shape)
+    strongest = cv2.dilate(edges, np.ones((side, side), np.uint8))
+    return np.stack(
+        [
+            np.asarray(cv2.resize(strongest, (columns, rows), interpolation=cv2.INTER_NEAREST), np.float32),
+            np.asarray(cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA), np.float32),
+        ]
+    )
 
 
-def _strongest(edges: Floats) -> float:
-    return float(np.quantile(edges, _STRONGEST))
+def _open(scene: Scene, shape: tuple[int, ...]) -> Floats:
+    """(rows, columns) float32: 0 where somebody is seen, else 1."""
+    height, width = scene.image.shape[:2]
+    rows, columns = shape
+    free = np.ones((rows, columns), np.float32)
+    boxes = np.concatenate([scene.tracks.boxes, scene.detections.boxes]) / (width, height, width, height)
+    small = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) < _LARGE
+    for x0, y0, x1, y1 in (boxes[small].clip(0, 1) * (columns, rows, columns, rows)).tolist():
+        free[int(y0) : math.ceil(y1), int(x0) : math.ceil(x1)] = 0
+    return free
 
 
-def _correlation(a: Floats, b: Floats) -> float:
-    """Pearson's, of two pictures; 0 where one is blank."""
-    a, b = a - a.mean(), b - b.mean()
-    spread = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
-    return float((a * b).sum()) / spread if spread > 0 else 0.0
+def _another(view: Floats, usual: Floats, free: Floats) -> bool:
+    """Whether most parts of a view have lost their usual edges, and the whole has lost many."""
+    parts = [_parts(picture) for picture in (*view, *usual, free)]
+    left, likeness, spread = _compare(*parts)
+    votes = (parts[-1].mean(axis=1) > _OPEN) & (spread > _EDGY)
+    lost = votes & ((left < _FAINT) | (likeness < _ELSEWHERE))
+    if votes.sum() < _VOTES or lost.sum() < _MOST * votes.sum():
+        return False
+    left, likeness, _ = _compare(*(part.reshape(1, -1) for part in parts))
+    return bool(left[0] < _FAINTER or likeness[0] < _OTHER)
+
+
+def _parts(picture: Floats) -> Floats:
+    """(parts, places of one) float32."""
+    rows, columns = picture.shape
+    split = picture.reshape(_PARTS, rows // _PARTS, _PARTS, columns // _PARTS)
+    return np.asarray(split.swapaxes(1, 2).reshape(_PARTS * _PARTS, -1), np.float32)
+
+
+def _compare(
+    edges: Floats, light: Floats, usual_edges: Floats, usual_light: Floats, free: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Contrast that is left of the usual edges, their correlation and the usual ones' spread, of each row."""
+    total = free.sum(axis=1) + 1e-6
+
+    def mean(values: Floats) -> Floats:
+        return np.asarray((free * values).sum(axis=1) / total, np.float32)
+
+    now, before = edges - mean(edges)[:, None], usual_edges - mean(usual_edges)[:, None]
+    both, variance = mean(now * before), mean(before * before)
+    slope = both / (variance + 1e-6)
+    left = slope * mean(usual_light) / np.maximum(mean(light), 1)
+    likeness = both / np.sqrt(mean(now * now) * variance + 1e-6)
+    return np.asarray(left, np.float32), np.asarray(likeness, np.float32), np.asarray(np.sqrt(variance), np.float32)

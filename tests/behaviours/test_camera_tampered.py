@@ -30,8 +30,11 @@ def street(seed: int) -> Image:
 STREET = street(1)
 
 
+NOISES = [RANDOM.normal(0, 3, STREET.shape).round().astype(np.int16) for _ in range(8)]
+
+
 def seen(image: Image) -> Image:
-    return np.clip(image + RANDOM.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
+    return np.clip(image + NOISES[RANDOM.integers(len(NOISES))], 0, 255).astype(np.uint8)
 
 
 def watched(trouble: Callable[[Image, float], Image], until: float = 60, **parameters: float) -> list[EpisodeChange]:
@@ -41,8 +44,8 @@ def watched(trouble: Callable[[Image, float], Image], until: float = 60, **param
     )
     tampered = build(settings.rules[0], settings)
     changes: list[EpisodeChange] = []
-    for tick in range(round(until * 4)):
-        time = tick / 4
+    for tick in range(round(until * 2)):
+        time = tick / 2
         image = trouble(STREET, time - 30) if time >= 30 else STREET
         changes += tampered.update(Scene(time, seen(image), Tracks.empty(), Detections.empty()))
     return changes

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import numpy as np
+
 from agent.behaviours.episode import Behaviour, EpisodeChange
 from agent.behaviours.occupancy import persons
 from agent.behaviours.registry import build, needs
@@ -50,6 +52,8 @@ class Watch:
         rules: Sequence[RuleSettings] | None = None,
         wall: Callable[[], datetime] | None = None,
         checker: PatchChecker | None = None,
+        *,
+        blind: bool = False,
     ) -> None:
         """Build the behaviours.
 
@@ -58,12 +62,14 @@ class Watch:
             rules: Those of its rules that may run; None: all of them.
             wall: Local time, for the schedules; None (a clip, which does not know when it was) has every rule on.
             checker: Tells what a changed place shows; None: nobody does.
+            blind: Nothing is on the pictures, and only detections count: no motion is looked for.
 
         Raises:
             SettingsError: a rule that cannot be built, or two of one type in one zone.
         """
         self._wall = wall
         self._checker = checker
+        self._blind = blind
         self._rules: list[tuple[Schedule, Behaviour]] = []
         self._idle = True
         self.persons = 0
@@ -82,7 +88,7 @@ class Watch:
     def update(self, frame: Frame, detections: Detections) -> list[EpisodeChange]:
         """What changes with this frame, rule by rule; a rule whose time is over ends what it has open."""
         self._idle = False
-        moving = self._moving.update(frame)
+        moving = np.empty((0, 4), np.float32) if self._blind else self._moving.update(frame)
         detections = backed(detections, moving)
         if Need.UNKNOWN_VEHICLES in self._needs:
             height, width = frame.image.shape[:2]

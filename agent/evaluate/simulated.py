@@ -131,7 +131,7 @@ def play(
     detector = ErringDetector(len(trial.classes), size, np.random.default_rng([seed, 1]), errors)
     painter = Painter(view, seed, trial.look, trial.vehicles) if trial.look else None
     blank = np.broadcast_to(np.zeros(1, np.uint8), (view.height, view.width, 3))
-    watch = Watch(_camera(trial), checker=checker)
+    watch = Watch(_camera(trial), checker=checker, blind=painter is None)
     for index in range(round(trial.seconds * trial.fps)):
         time = index / trial.fps
         truth = trial.world.truth(time, view)

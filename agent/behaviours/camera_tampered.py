@@ -37,11 +37,12 @@ _PLACES = 80
 _PARTS = 4
 #: Time in which the usual view is learned, seconds: at first, and while something is wrong with it.
 _LEARN_S, _RELEARN_S = 30.0, 300.0
-#: Looks before anything is said.
-_WARM_UP = 10
+#: Looks that agree with what was learned before anything is said: one that never did was learned from who passed by.
+_WARM_UP = 20
 #: A part votes when so much of it is not hidden by who is seen, and its edges differ by so much, grey levels.
 _OPEN, _EDGY = 0.3, 1.5
-#: So many parts must vote, and so many of them have lost their edges: what hides half of the picture is in front of it.
+#: So many parts must vote, or the whole is judged alone; and so many of them have lost their edges: what hides half of
+#: the picture is in front of it.
 _VOTES, _MOST = 4, 0.7
 #: A part has lost its edges when less than half of their contrast is left, or when they are elsewhere.
 _FAINT, _ELSEWHERE = 0.5, 0.2
@@ -73,7 +74,7 @@ class CameraTampered:
 
     def _forget(self) -> None:
         self._usual: Floats | None = None
-        self._looks = 0
+        self._agreed = 0
         self._time = -math.inf
         self._wrong = False
 
@@ -86,13 +87,17 @@ class CameraTampered:
     def _look(self, scene: Scene) -> None:
         elapsed, self._time = scene.time - self._time, scene.time
         view = _view(scene.image)
+        free = _open(scene, view.shape[1:])
         if self._usual is None or self._usual.shape != view.shape:
-            self._usual, self._looks = view, 0
-        self._looks += 1
-        self._wrong = self._looks > _WARM_UP and _another(view, self._usual, _open(scene, view.shape[1:]))
+            self._usual, self._seen, self._agreed = view, np.zeros_like(free), 0
+        another = _another(view, self._usual, free)
+        self._agreed += not another
+        self._wrong = another and self._agreed > _WARM_UP
+        self._seen += free
         part = 1 - math.exp(-min(elapsed, _LEARN_S) / (_RELEARN_S if self._wrong else _LEARN_S))
-        part = max(part, 0.0 if self._looks > _WARM_UP else 1 / self._looks)
-        self._usual = self._usual + np.float32(part) * (view - self._usual)
+        early = (self._seen > 0) & (self._seen <= _WARM_UP)
+        parts = free * np.maximum(np.float32(part), early / np.maximum(self._seen, 1))
+        self._usual = self._usual + parts * (view - self._usual)
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
@@ -134,10 +139,10 @@ def _another(view: Floats, usual: Floats, free: Floats) -> bool:
     left, likeness, spread = _compare(*parts)
     votes = (parts[-1].mean(axis=1) > _OPEN) & (spread > _EDGY)
     lost = votes & ((left < _FAINT) | (likeness < _ELSEWHERE))
-    if votes.sum() < _VOTES or lost.sum() < _MOST * votes.sum():
-        return False
-    left, likeness, _ = _compare(*(part.reshape(1, -1) for part in parts))
-    return bool(left[0] < _FAINTER or likeness[0] < _OTHER)
+    left, likeness, spread = _compare(*(part.reshape(1, -1) for part in parts))
+    if votes.sum() < _VOTES:
+        return bool(spread[0] > _EDGY and left[0] < _FAINT)
+    return bool(lost.sum() >= _MOST * votes.sum() and (left[0] < _FAINTER or likeness[0] < _OTHER))
 
 
 def _parts(picture: Floats) -> Floats:

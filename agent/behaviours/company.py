@@ -46,7 +46,7 @@ class Left:
 
     Attributes:
         thing: The thing.
-        tall: Height of who was beside it the longest when it came, pixels.
+        tall: Height of who stood beside it the longest when it came, pixels.
         above: How far above their feet it ends, in their heights; negative below.
         stayed_s: How long somebody was beside it about when it came, seconds.
         gone_s: Since when nobody of them is near any more, seconds.
@@ -177,7 +177,8 @@ class Company:
                     owners.seen[one] = _Seen(moment.time, True, moment.boxes[row], moment.velocities[row])
                     beside.setdefault(one, []).append(owners.seen[one])
         if beside:
-            longest = max(beside.values(), key=len)
+            # Whoever stood there, rather than those who only passed.
+            longest = max(beside.values(), key=lambda seen: (sum(not one.velocity.any() for one in seen), len(seen)))
             owners.tall = max(last.tall for last in longest)
             owners.feet = median(float(last.box[3]) for last in longest)
         return owners

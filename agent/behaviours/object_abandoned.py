@@ -4,8 +4,8 @@ Source: left luggage as PETS 2006 has it (Thirde, Li and Ferryman, "Overview of 
 owner is farther away than some 3 m, and has been for so long (there 30 s; 60 s in the i-LIDS scenario, AVSS 2007). What
 came is found by a model of lasting change (`agent.perception.change`), and must have the size of what one carries.
 Known failures: what is put down where the camera does not see it come; what is handed over to somebody else is
-abandoned; furniture that somebody moves is an object that was left; a bag that the detector takes for a person is
-missed.
+abandoned; furniture that somebody moves farther than twice its size is an object that was left; a bag that the detector
+takes for a person is missed.
 """
 
 from __future__ import annotations

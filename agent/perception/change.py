@@ -4,8 +4,8 @@ Two pictures are kept, after the dual foregrounds of Porikli, Ivanov and Haga ("
 dual foregrounds", EURASIP J. Adv. Signal Process. 2008): `long`, what has been there for minutes, and `short`, what
 most of the last seconds agree on (majority vote by Boyer and Moore, 1981, one counter a pixel), so that whoever walks
 by is in neither. Where the two differ, something has changed and stayed. Each such place is followed as a thing, and
-from a larger picture it is told why it differs (`agent.perception.difference`): light and the ground where something
-was taken away are learned at once, and what is new is given to behaviours.
+from a larger picture it is told why it differs (`agent.perception.difference`): light, the ground where something was
+taken away and what was moved a little are learned at once, and what is new is given to behaviours.
 
 Frames are brought to the brightness of `long` by a line through what looks as usual, in each colour; brightness that
 differs over wide areas is taken off as well; neither picture is believed nearer than a pixel, for cameras that tremble.
@@ -28,13 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.inference.backend import InferenceError
-from agent.perception.difference import Cause, Difference, compare
+from agent.perception.difference import Cause, Difference, compare, explained, reach
 from agent.perception.patch import PatchChecker
 from agent.perception.scene import Detections, FloatArray, StillThing, Tracks
 from agent.perception.shrink import shrink
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Floats64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 #: The picture is looked at so often, seconds; shrunk to at most this width, pixels, and to this one to tell causes.
@@ -77,16 +78,19 @@ _LIVES = 0.15
 _CALM_S, _AGAIN_S = 2.0, 5.0
 #: A thing that nobody stands before is forgotten when it is not seen for so long, and else after the other, seconds.
 _LOST_S, _HIDDEN_S = 6.0, 120.0
-#: Share of it that somebody stands before, so that it cannot be judged.
-_HIDES = 0.3
+#: Share of it that somebody stands before, so that it cannot be looked at closely, and cannot be judged.
+_PASSES_BY, _HIDES = 0.1, 0.3
 #: So long after they have gone, it has settled again, seconds: all votes are turned, and then cast.
 _BACK_S = 5.0
 #: What has stayed for so long belongs to the place, seconds.
 _BELONGS_S = 3600.0
 #: Things that are followed at most; memory is bounded.
 _THINGS = 64
-#: Looks after which light and what is gone are learned.
+#: Looks after which light and what is gone are learned; what was moved is at once, since two places agree on it.
 _SURE = 2
+#: Share of a thing that a shift explains, so that it was there already and was moved. It is looked for so long after it
+#: has come to rest, seconds: later, the place where it was has been learned.
+_MOVED, _MOVED_S = 0.5, 20.0
 
 
 @dataclass(slots=True)
@@ -104,10 +108,12 @@ class _Thing:
     hidden: float = -math.inf
     #: What it looked like when it was last taken to be quiet: where, which places of it, and the picture there.
     face: tuple[tuple[slice, slice], Bools, Floats] | None = None
+    #: When somebody last stood before a part of it.
+    passed: float = -math.inf
     compared: float = -math.inf
+    #: What is new there, and its box as seen in the larger picture, widths of the picture.
     difference: Difference | None = None
-    #: The box of the difference, as seen in the larger picture, widths of the picture.
-    extent: NDArray[np.float64] | None = None
+    extent: Floats64 | None = None
     likely: tuple[float, float, float] | None = None
     harmless: int = 0
 
@@ -163,8 +169,9 @@ class ChangeModel:
         for thing in self._things:
             self._watch(time, thing, moving, covered, bodies, scores)
         for thing in self._things:
-            if time - thing.quiet_since >= _CALM_S and time - thing.compared >= _AGAIN_S and time == thing.seen:
-                self._compare(time, thing, image, covered)
+            calm = time - max(thing.quiet_since, thing.passed) >= _CALM_S
+            if calm and time - thing.compared >= _AGAIN_S and time == thing.seen:
+                self._compare(time, thing, image)
         self._let_go(time)
         self._told = tuple(told for thing in self._things if (told := _tell(thing, *image.shape[:2])))
         return self._told
@@ -336,7 +343,10 @@ class ChangeModel:
         found = (scores >= _IS) & (shared >= _IS_IT * (area + whole - shared))
         if found.any() and moving[thing.mask].mean() < _PASSES:
             thing.quiet_since = time
-        if (covered & thing.mask).sum() > _HIDES * thing.area:
+        hides = (covered & thing.mask).sum() / thing.area
+        if hides > _PASSES_BY:
+            thing.passed = time
+        if hides > _HIDES:
             thing.hidden = time
             if time - thing.bare < _HIDDEN_S:
                 thing.seen = time
@@ -354,10 +364,8 @@ class ChangeModel:
         window = np.s_[y0:y1, x0:x1]
         thing.face = window, thing.mask[window].copy(), self._short[window].copy()
 
-    def _compare(self, time: float, thing: _Thing, image: Image, covered: Bools) -> None:
-        """Look at it closely, unless something stands before it."""
-        if (covered & thing.mask).sum() > 0.1 * thing.area:
-            return
+    def _compare(self, time: float, thing: _Thing, image: Image) -> None:
+        """Look at it closely: what is new is so until looks in a row say otherwise."""
         thing.compared = time
         height, width = self._fine.shape[:2]
         scale = width / thing.mask.shape[1]
@@ -370,19 +378,29 @@ class ChangeModel:
         before = _bytes(self._fine[top:bottom, left:right])
         where = np.asarray(cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST), np.uint8)
         after = _lit_alike(before, _bytes(self._recent[top:bottom, left:right]), where)
-        thing.difference = compare(before, after, where)
-        thing.extent = (np.array(thing.difference.box) + np.array([left, top, left, top])) / width
-        if thing.difference.cause is Cause.NEW:
-            thing.harmless = 0
-            if self._checker is not None and thing.likely is None:
-                thing.likely = self._shows(thing, image)
-        else:
+        difference = compare(before, after, where)
+        extent = (np.array(difference.box) + np.array([left, top, left, top])) / width
+        if difference.cause is not Cause.NEW:
             thing.harmless += 1
+            return
+        if time - thing.quiet_since <= _MOVED_S and self._moved(extent):
+            thing.harmless = _SURE
+            return
+        thing.harmless, thing.difference, thing.extent = 0, difference, extent
+        if self._checker is not None and thing.likely is None:
+            thing.likely = self._shows(extent, image)
 
-    def _shows(self, thing: _Thing, image: Image) -> tuple[float, float, float] | None:
+    def _moved(self, extent: Floats64) -> bool:
+        """Whether what is there stood close by before."""
+        x0, y0, x1, y1 = (round(value * self._fine.shape[1]) for value in extent.tolist())
+        far = reach((x0, y0, x1, y1))
+        left, top = max(0, x0 - far), max(0, y0 - far)
+        before, after = (_bytes(p[top : y1 + far, left : x1 + far]) for p in (self._fine, self._recent))
+        return explained(before, after, (x0 - left, y0 - top, x1 - left, y1 - top)) >= _MOVED
+
+    def _shows(self, extent: Floats64, image: Image) -> tuple[float, float, float] | None:
         assert self._checker is not None  # noqa: S101 - whoever asks has seen it
-        assert thing.extent is not None  # noqa: S101 - it has just been compared
-        x0, y0, x1, y1 = (round(value * image.shape[1]) for value in thing.extent.tolist())
+        x0, y0, x1, y1 = (round(value * image.shape[1]) for value in extent.tolist())
         try:
             (likely,) = self._checker.check([image[y0:y1, x0:x1]]).tolist()
         except InferenceError:
@@ -457,7 +475,7 @@ def _lit_alike(before: Image, after: Image, where: NDArray[np.uint8]) -> Image:
 
 def _tell(thing: _Thing, height: int, width: int) -> StillThing | None:
     """What is known of a thing, if it is something new."""
-    if thing.difference is None or thing.extent is None or thing.difference.cause is not Cause.NEW:
+    if thing.difference is None or thing.extent is None:
         return None
     x0, y0, x1, y1 = (thing.extent * width).tolist()
     if (x1 - x0) * (y1 - y0) > _LARGEST_BOX * width * height:

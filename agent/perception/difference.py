@@ -5,7 +5,8 @@ has changed its light (texture under illumination: Rosin and Ellis, "Image diffe
 detection", BMVC 1995); where there is no pattern, a shadow darkens smoothly and keeps the colour. Where something was
 taken away, the outline is an edge in the picture before and none in the one after, and the other way round where
 something came (Tian et al., "Robust detection of abandoned and removed objects in complex surveillance videos", IEEE
-T-SMC C 41(5), 2011).
+T-SMC C 41(5), 2011). And where the picture after is the one before shifted, between two places that have both changed,
+something that was there already was moved, such as a chair.
 
 Known failures: a thing of the ground's own colour and without any pattern is told as its shadow; on a blank ground in
 blank light a poster's shadow is a poster.
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Mask = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
 
 #: Differs by so many grey levels in some colour: more than noise that has been averaged, less than worn paint.
 _DIFFERS = 12
@@ -38,6 +40,11 @@ _SAME_PATTERN = 0.5
 _DARKENS, _RED_BY_BLUE, _SPREAD = (0.35, 0.93), (0.7, 1.03), 0.08
 #: An outline that is weaker after than before by this factor is that of something gone.
 _FADED = 0.7
+#: A shift explains a pixel when it leaves less than this share of what differs there.
+_LEAVES = 0.5
+#: Shifts are looked for in a picture in which the longer side of what differs has so many pixels at most, as far as so
+#: many times that side, pixel by pixel, with about so many of its pixels.
+_SIDE, _AS_FAR, _SAMPLES = 12, 2.0, 64
 #: What is fine: smaller than about this, pixels.
 _FINE_PX = 2.0
 
@@ -64,7 +71,7 @@ class Difference:
     """
 
     cause: Cause
-    box: tuple[int, int, int, int]
+    box: Box
     area: int
     stroke: float
     fill: float
@@ -90,6 +97,47 @@ def compare(before: Image, after: Image, where: Mask) -> Difference:
         return _NOTHING
     x, y, wide, high = cv2.boundingRect(inside)
     return Difference(_cause(before, after, inside), (x, y, x + wide, y + high), area, *_shape(inside))
+
+
+def reach(box: Box) -> int:
+    """How far around a thing it is looked for when it may have been moved, pixels."""
+    x0, y0, x1, y1 = box
+    return math.ceil(_AS_FAR * max(x1 - x0, y1 - y0))
+
+
+def explained(before: Image, after: Image, box: Box) -> float:
+    """Share of what differs in a box that one shift explains, as what has come from there or what has gone there.
+
+    Of a thing that was moved it is most, of a new thing little: the shift must lead to a place that differs too.
+
+    Args:
+        before: (H, W, 3) uint8, BGR: what was there for long, for as much around the box as `reach` tells.
+        after: The same place now, lit alike on the whole.
+        box: x0 y0 x1 y1, pixels.
+    """
+    scale = min(1.0, _SIDE / max(box[2] - box[0], box[3] - box[1]))
+    size = (max(1, round(before.shape[1] * scale)), max(1, round(before.shape[0] * scale)))
+    far = math.ceil(_AS_FAR * _SIDE)
+    # What lies beyond the picture has not changed.
+    old, new = (
+        np.pad(cv2.resize(p, size, interpolation=cv2.INTER_AREA).astype(np.int16), ((far, far), (far, far), (0, 0)))
+        for p in (before, after)
+    )
+    off = np.abs(new - old).max(axis=2)
+    x0, y0, x1, y1 = (round(value * scale) + far for value in box)
+    places = np.argwhere(off[y0:y1, x0:x1] > _DIFFERS) + np.array([y0, x0])
+    if len(places) < _LEAST:
+        return 0.0
+    y, x = places[:: 1 + len(places) // _SAMPLES].T
+    limit = _LEAVES * off[y, x]
+    across = np.arange(-far, far + 1)[:, None]
+    best = 0.0
+    for along in range(-far, far + 1):
+        there, thither = (y - along, x - across), (y + along, x + across)
+        came = (np.abs(new[y, x] - old[there]).max(axis=2) < limit) & (off[there] > _DIFFERS)
+        went = (np.abs(old[y, x] - new[thither]).max(axis=2) < limit) & (off[thither] > _DIFFERS)
+        best = max(best, float((came | went).mean(axis=1).max()))
+    return best
 
 
 def _differs(before: Image, after: Image) -> Mask:

@@ -123,6 +123,15 @@ def test_what_lies_above_the_feet_is_told(scene: MakeScene) -> None:
     assert abs(left.above - 0.6) < 0.01
 
 
+def test_who_stood_there_counts_and_not_who_passed_for_longer(scene: MakeScene) -> None:
+    play = Play(scene)
+    play.until(4, (1, BESIDE, 0.9), speed=60)
+    play.until(12, (1, 0.55, 0.55), speed=60)
+    play.until(15, at(2, BESIDE))
+    (left,) = play.until(16, at(2, BESIDE), thing=dataclasses.replace(BAG, since=14.0))
+    assert abs(left.above) < 0.01
+
+
 def test_everybody_is_forgotten_with_the_thing(scene: MakeScene) -> None:
     play = Play(scene)
     play.until(20, at(1, BESIDE))

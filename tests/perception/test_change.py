@@ -88,6 +88,10 @@ def test_what_is_taken_away_again_is_told_no_more() -> None:
     assert not any(things for time, things in times.items() if time > 40)
 
 
+def test_what_was_there_from_the_start_and_is_moved_a_little_is_no_thing() -> None:
+    assert not told(45, lambda t: with_bag(x=PLACE[0] + (50 if t >= 20 else 0)))
+
+
 def test_who_walks_by_is_no_thing() -> None:
     assert told(40, lambda t: with_bag(x=int(20 + 50 * (t % 6)))) == []
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.perception.difference import Cause, compare
+from agent.perception.difference import Cause, compare, explained
 
 Image = NDArray[np.uint8]
 SIDE = 80
@@ -69,3 +69,21 @@ def test_writing_is_thinner_than_a_disc_and_a_poster_fills_its_rectangle() -> No
     assert min(blot.stroke, sheet.stroke) > 0.5
     assert blot.fill < 0.85
     assert sheet.fill > 0.95
+
+
+def chair(x: int, place: Image) -> Image:
+    drawn: Image = place.copy()
+    drawn[40:56, x : x + 12] = cv2.resize(ground(7, 0, 90)[:16, :12], (12, 16))
+    return drawn
+
+
+@pytest.mark.parametrize("place", [ground(), BLANK])
+@pytest.mark.parametrize("shift", [-16, 8, 20])
+def test_a_shift_explains_what_was_moved_and_not_what_is_new(place: Image, shift: int) -> None:
+    moved = (40 + shift, 40, 52 + shift, 56)
+    assert explained(chair(40, place), chair(40 + shift, place), moved) > 0.7
+    assert explained(place, chair(40 + shift, place), moved) < 0.3
+
+
+def test_what_looks_the_same_and_is_still_there_was_not_moved() -> None:
+    assert explained(chair(40, BLANK), chair(60, chair(40, BLANK)), (60, 40, 72, 56)) < 0.3

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from agent.behaviours.episode import Episode, EpisodeChange
-from agent.behaviours.occupancy import Occupancy
+from agent.behaviours.headcount import LATE_S, Headcount
 from agent.behaviours.parameters import Parameters
 from agent.behaviours.zone import Zone
 from agent.contract import MAX_COUNT, EventType, Level
@@ -65,14 +65,17 @@ class CrowdDensity:
         self._limits = dict(zip(_FULLEST_FIRST, reversed(limits), strict=True))
         self._report_from = Level[parameters.report_from.upper()]
         self._level = Level.FREE
-        self._occupancy = Occupancy(zone)
+        self._headcount = Headcount(zone)
         self._episode = Episode(
-            EventType.CROWD_DENSITY, zone.name, hold_s=parameters.hold_s, release_s=parameters.release_s
+            EventType.CROWD_DENSITY,
+            zone.name,
+            hold_s=max(0.0, parameters.hold_s - LATE_S),
+            release_s=parameters.release_s,
         )
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
-        count, confidence = self._occupancy.update(scene)
+        count, confidence = self._headcount.update(scene)
         self._level = self._level_of(count)
         return self._episode.update(
             scene.time, self._level >= self._report_from, confidence=confidence, level=self._level, count=count
@@ -87,5 +90,5 @@ class CrowdDensity:
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
         self._level = Level.FREE
-        self._occupancy.clear()
+        self._headcount.clear()
         return self._episode.close(time)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from agent.behaviours.episode import Episode, EpisodeChange
-from agent.behaviours.occupancy import Occupancy
+from agent.behaviours.headcount import Headcount
 from agent.behaviours.parameters import Parameters
 from agent.behaviours.trend import Trend
 from agent.behaviours.zone import Zone
@@ -46,7 +46,7 @@ class CrowdForecast:
     def __init__(self, zone: Zone, parameters: CrowdForecastParameters) -> None:
         self._limit = parameters.limit
         self._horizon_s = parameters.horizon_s
-        self._occupancy = Occupancy(zone)
+        self._headcount = Headcount(zone)
         self._trend: Trend | None = None
         self._begun = self._sampled = 0.0
         self._likely = 0.0
@@ -56,7 +56,7 @@ class CrowdForecast:
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
-        count, _ = self._occupancy.update(scene)
+        count, _ = self._headcount.update(scene)
         if self._trend is None:
             self._trend, self._begun, self._sampled = Trend(self._limit), scene.time, scene.time - SAMPLE_S
         if scene.time - self._sampled >= SAMPLE_S:
@@ -70,7 +70,7 @@ class CrowdForecast:
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
-        self._occupancy.clear()
+        self._headcount.clear()
         self._trend = None
         self._likely = 0.0
         return self._episode.close(time)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from agent.behaviours.episode import Episode, EpisodeChange
-from agent.behaviours.occupancy import Occupancy
+from agent.behaviours.headcount import LATE_S, Headcount
 from agent.behaviours.parameters import Parameters
 from agent.behaviours.zone import Zone
 from agent.contract import MAX_COUNT, EventType
@@ -34,20 +34,23 @@ class CrowdGathering:
 
     def __init__(self, zone: Zone, parameters: CrowdGatheringParameters) -> None:
         self._min_persons = parameters.min_persons
-        self._occupancy = Occupancy(zone)
+        self._headcount = Headcount(zone)
         self._together = False
         self._episode = Episode(
-            EventType.CROWD_GATHERING, zone.name, hold_s=parameters.hold_s, release_s=parameters.release_s
+            EventType.CROWD_GATHERING,
+            zone.name,
+            hold_s=max(0.0, parameters.hold_s - LATE_S),
+            release_s=parameters.release_s,
         )
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
-        count, confidence = self._occupancy.update(scene)
+        count, confidence = self._headcount.update(scene)
         self._together = count >= self._min_persons * (_STAYS_AT if self._together else 1.0)
         return self._episode.update(scene.time, self._together, confidence=confidence, count=count)
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
-        self._occupancy.clear()
+        self._headcount.clear()
         self._together = False
         return self._episode.close(time)

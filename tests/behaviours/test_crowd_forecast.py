@@ -19,7 +19,7 @@ def watched(scene: MakeScene, behaviour: MakeBehaviour, counts: list[int]) -> li
     forecast = behaviour("crowd.forecast", WHOLE, limit=20)
     changes: list[EpisodeChange] = []
     for second, count in enumerate(counts):
-        people = [(number, 0.02 + 0.03 * number, 0.5) for number in range(count)]
+        people = [(number, 0.03 + 0.03 * number, 0.3 + 0.6 * (number % 2)) for number in range(count)]
         changes += forecast.update(scene(float(second), people))
     return [change for change in changes if change.phase is not Phase.ONGOING]
 

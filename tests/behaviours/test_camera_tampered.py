@@ -34,7 +34,7 @@ NOISES = [RANDOM.normal(0, 3, STREET.shape).round().astype(np.int16) for _ in ra
 
 
 def seen(image: Image) -> Image:
-    return np.clip(image + NOISES[RANDOM.integers(len(NOISES))], 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image + NOISES[RANDOM.integers(len(NOISES))], 0, 255), np.uint8)
 
 
 def watched(trouble: Callable[[Image, float], Image], until: float = 60, **parameters: float) -> list[EpisodeChange]:

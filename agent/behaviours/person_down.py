@@ -21,6 +21,7 @@ from pydantic import Field
 from agent.behaviours.episode import Episode, EpisodeChange
 from agent.behaviours.occupancy import persons
 from agent.behaviours.parameters import Parameters
+from agent.behaviours.scale import PersonScale
 from agent.behaviours.zone import Zone
 from agent.contract import Confidence, EventType
 from agent.perception.scene import FloatArray, ObjectClass, Scene
@@ -38,11 +39,15 @@ _LOW, _SLENDER = 0.55, 1.5
 _LONG = 0.4
 #: Whose box is narrower than this share of its height is upright; who is not seen for so long is lost, seconds.
 _UPRIGHT, _LOST_S = 1 / 1.3, 0.4
+#: People differ from the usual height at a place by no more than this factor, their boxes' jitter included.
+_USUAL = 1.4
 #: What stands: at least this share of the body's height.
 _TALL = 0.75
 #: How far from where the feet were somebody comes to lie, body heights: to the side, and nearer to the camera or
 #: farther from it. A bed or a bench would be higher in the picture.
 _REACH, _NEARER, _FARTHER = 1.0, 0.6, 0.15
+#: Falls no farther apart than this are one, body heights: who is near to it falls for themselves.
+_SAME = 0.3
 #: Who gets up stands close to where they stood before, body heights; whoever passes behind or in front does not.
 _THERE = 0.6
 #: Least score of what lies: detectors have hardly seen anybody lie.
@@ -54,8 +59,6 @@ _LOOKS, _REMEMBERED_S = 3, 15.0
 _SHARE = 0.3
 #: Whatever is low before that is still falling, seconds after the head fell.
 _SETTLED_S = 1.0
-#: Nothing low was seen for so long after the head fell: it was no fall, seconds.
-_UNPROVEN_S = 4.0
 #: Who is upright at the place for so long, while nothing low is seen, has got up, seconds: a passer-by takes less.
 _UP_S = 1.5
 
@@ -96,11 +99,13 @@ class PersonDown:
         #: For each track how tall it was at most where it is, and its feet then.
         self._tallest: dict[int, tuple[float, float]] = {}
         self._falls: list[_Fall] = []
+        self._scale = PersonScale()
         self._episode = Episode(EventType.PERSON_DOWN, zone.name, release_s=parameters.release_s)
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
         tracks = scene.tracks
+        self._scale.update(scene)
         self._ways = {track: self._ways.get(track, deque()) for track in tracks.ids.tolist()}
         self._tallest = {track: tallest for track, tallest in self._tallest.items() if track in self._ways}
         inside = self._zone.contains(scene.feet())
@@ -109,7 +114,7 @@ class PersonDown:
         for row in np.flatnonzero((tracks.unseen > _LOST_S) & (tracks.classes == ObjectClass.PERSON)):
             self._lose(int(tracks.ids[row]), scene)
         self._look(scene)
-        self._falls = [fall for fall in self._falls if not _over(fall, scene.time)]
+        self._falls = [fall for fall in self._falls if not self._over(fall, scene.time)]
         down = any(_believed(fall) and scene.time - fall.time >= self._hold_s for fall in self._falls)
         return self._episode.update(scene.time, down, confidence=Confidence.MEDIUM)
 
@@ -142,15 +147,26 @@ class PersonDown:
         way = self._ways[track]
         if not way:
             return
-        time, _, bottom, tall, shape, x = way[-1]
+        # Who is lost while falling is no more upright at last.
+        latest, tallest = way[-1][0], self._tallest[track][0]
+        upright = [m for m in way if latest - m[0] <= _FALL_S and m[4] < _UPRIGHT and m[3] >= _TALL * tallest]
+        time, x, lowest = latest, way[-1][5], way[-1][2]
         way.clear()
+        if not upright:
+            return
+        tall, bottom = median(moment[3] for moment in upright), upright[-1][2]
         edge = tall / 2
-        whole = edge < x < scene.width - edge and bottom < scene.height - edge / 2
-        if whole and shape < _UPRIGHT and tall >= _TALL * self._tallest[track][0]:
+        whole = edge < x < scene.width - edge and max(bottom, lowest) < scene.height - edge / 2
+        # A box where nobody is comes and goes as well, and is seldom as tall as people are there.
+        usual = float(self._scale.at(np.array([bottom / scene.height], np.float32))[0]) * scene.height
+        if whole and 1 / _USUAL < tall / usual < _USUAL:
             self._note(_Fall(time, x, bottom, tall, seen=False))
 
     def _note(self, fall: _Fall) -> None:
-        if all(abs(other.x - fall.x) > _REACH * fall.tall for other in self._falls):
+        """Watch a place, unless it is watched already."""
+        beside, along = (_REACH, _NEARER) if fall.seen else (_SAME, _FARTHER)
+        reach, along = beside * fall.tall, along * fall.tall
+        if all(abs(other.x - fall.x) > reach or abs(other.floor - fall.floor) > along for other in self._falls):
             self._falls.append(fall)
 
     def _look(self, scene: Scene) -> None:
@@ -174,6 +190,12 @@ class PersonDown:
                     fall.up_since = scene.time if fall.up_since is None else fall.up_since
             if fall.up_since is not None and scene.time - fall.up_since > _UP_S:
                 fall.looks, fall.time = 0, -np.inf
+
+    def _over(self, fall: _Fall, time: float) -> bool:
+        """Whether it was no fall, for nothing low was seen until it should have been told, or is over."""
+        if fall.looks < _LOOKS:
+            return time - fall.time > self._hold_s
+        return time - fall.low_at > _REMEMBERED_S
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
@@ -211,9 +233,3 @@ def _believed(fall: _Fall) -> bool:
     """Whether enough looks show something low; more are wanted where nobody was seen to fall."""
     wanted = _LOOKS if fall.seen else max(_LOOKS, _SHARE * fall.ticks)
     return fall.looks >= max(wanted, fall.others)
-
-
-def _over(fall: _Fall, time: float) -> bool:
-    if fall.looks < _LOOKS:
-        return time - fall.time > _UNPROVEN_S
-    return time - fall.low_at > _REMEMBERED_S

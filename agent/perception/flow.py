@@ -83,8 +83,9 @@ class FlowModel:
         after = small
         if fast.mean() > _TOO_MUCH and (common := _common(pixels, fast, patterned)) is not None:
             height, width = small.shape
-            back = np.float32([[1, 0, common[0]], [0, 1, common[1]]])
-            after = cv2.warpAffine(small, back, (width, height), flags=_BACK, borderMode=cv2.BORDER_REPLICATE)
+            back = np.array([[1, 0, common[0]], [0, 1, common[1]]], np.float32)
+            moved = cv2.warpAffine(small, back, (width, height), flags=_BACK, borderMode=cv2.BORDER_REPLICATE)
+            after = np.asarray(moved, np.uint8)
             pixels, fast = self._search_for(before, after)
         changed = cv2.blur(cv2.absdiff(before, after), (_AROUND, _AROUND)) > _CHANGED
         moving = (fast & changed).astype(np.float32)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -21,11 +22,13 @@ import cv2
 import numpy as np
 
 from agent.behaviours.episode import EpisodeChange
-from agent.behaviours.registry import OF_CAMERA
+from agent.behaviours.registry import OF_CAMERA, needs
 from agent.behaviours.watch import Watch
 from agent.capture.frame import Frame
 from agent.contract import EventType, Phase
-from agent.settings import CameraSettings
+from agent.perception.patch import PatchChecker, open_checker
+from agent.perception.scene import Need
+from agent.settings import CameraSettings, InferenceSettings
 from agent.simulate.backgrounds import Backgrounds
 from agent.simulate.errors import MOT15, DetectorErrors, ErringDetector
 from agent.simulate.render import Painter, at
@@ -121,6 +124,12 @@ def read_props(data: Path | None) -> Props:
     return Props(Backgrounds(data / "clips" if data else None), Things(data))
 
 
+@cache
+def _checker() -> PatchChecker | None:
+    """The patch checker that a live camera with its defaults has."""
+    return open_checker(InferenceSettings())[0]
+
+
 def play(trial: Trial, seed: int, errors: DetectorErrors = MOT15) -> Iterator[tuple[float, Watch, list[EpisodeChange]]]:
     """Play a trial: time, what watches, and what changes at each frame."""
     view = trial.view
@@ -128,7 +137,8 @@ def play(trial: Trial, seed: int, errors: DetectorErrors = MOT15) -> Iterator[tu
     detector = ErringDetector(len(trial.classes), size, np.random.default_rng([seed, 1]), errors)
     painter = Painter(view, seed, trial.look, trial.vehicles) if trial.look else None
     blank = np.broadcast_to(np.zeros(1, np.uint8), (view.height, view.width, 3))
-    watch = Watch(_camera(trial))
+    camera = _camera(trial)
+    watch = Watch(camera, checker=_checker() if Need.CHANGE in needs(camera.rules) else None)
     for index in range(round(trial.seconds * trial.fps)):
         time = index / trial.fps
         truth = trial.world.truth(time, view)

@@ -4,7 +4,8 @@ Source: `agent.behaviours.trend`. The zone's occupancy is followed as a level wi
 crossing of the limit within the horizon is likelier than not and has not come yet. `vigie eval forecast` says how often
 that was right.
 Known failure: what the trend cannot know, such as doors that open or a train that arrives; and a zone that levels off
-just below its limit is forecast to cross it until its slope has fallen.
+just below its limit is forecast to cross it until its slope has fallen. A rise is believed to last as long again as it
+has lasted, so the lead is about half of the time that the zone takes to fill.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from agent.perception.scene import Scene
 SAMPLE_S = 5.0
 #: A trend is known after so long, seconds.
 _WARM_UP_S = 30.0
-#: How likely a crossing must be for an episode to open, and to stay open.
-_LIKELY, _STAYS_LIKELY = 0.5, 0.3
+#: How likely a crossing must be for an episode to open (likelier than not beside the noise of a count), and to stay so.
+_LIKELY, _STAYS_LIKELY = 0.65, 0.3
 #: From here on it is more than likely.
 _SURE = 0.8
 
@@ -34,7 +35,7 @@ class CrowdForecastParameters(Parameters):
 
     limit: int = Field(30, ge=5, le=MAX_COUNT, description="People in the zone that are too many.")
     horizon_s: float = Field(300.0, ge=30, le=1800, description="How far ahead, seconds.")
-    hold_s: float = Field(10.0, ge=0, le=3600, description="How long a crossing must be likely, seconds.")
+    hold_s: float = Field(5.0, ge=0, le=3600, description="How long a crossing must be likely, seconds.")
     release_s: float = Field(30.0, ge=0, le=3600, description="How long it must be unlikely before it ends, seconds.")
 
 

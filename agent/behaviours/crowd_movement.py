@@ -7,8 +7,8 @@ optical flow stand for as many persons as they would cover. All speeds are in bo
 
 - `surge`: half of the people are running, and in one direction.
 - `dispersal`: they run away from where they were together.
-- `convergence`: they come together from several sides.
-- `counterflow`: most walk with somebody in their way, close enough to touch, who comes towards them.
+- `convergence`: they come together from all sides, not from two alone.
+- `counterflow`: most walk along one line, there and back, and many have somebody in their way, close enough to touch.
 
 Known failures: distances in the picture stand for those on the ground, as if the camera looked down at 30°; a train
 that empties is a convergence upon its stairs; a street race is a surge.
@@ -43,8 +43,12 @@ _STANDING = 0.3
 _MOST, _TOGETHER, _RADIAL = 0.5, 0.7, 0.5
 #: Who comes towards somebody: within a body height, at more than 120° to their way.
 _CLOSE, _AGAINST = 1.0, -0.5
-#: Time over which the statistics are averaged, seconds.
+#: Share of those who walk who must have somebody in their way, though some of either are missed.
+_IN_THE_WAY = 0.4
+#: Time over which the statistics are averaged, seconds; what begins at once is half of the mean so much later, and what
+#: must be held has been held since.
 _MEMORY_S = 1.0
+_LATE_S = math.log(2) * _MEMORY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,10 @@ class CrowdMovement:
         self._time = 0.0
         self._variant = Variant.NONE
         self._episode = Episode(
-            EventType.CROWD_MOVEMENT, zone.name, hold_s=parameters.hold_s, release_s=parameters.release_s
+            EventType.CROWD_MOVEMENT,
+            zone.name,
+            hold_s=max(0.0, parameters.hold_s - _LATE_S),
+            release_s=parameters.release_s,
         )
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
@@ -96,7 +103,7 @@ class CrowdMovement:
                 self._means, self._time = np.zeros_like(now), scene.time
             elapsed, self._time = scene.time - self._time, scene.time
             self._means += (1 - math.exp(-elapsed / _MEMORY_S)) * (now - self._means)
-            self._variant = self._tell(*self._means.tolist())
+            self._variant = self._tell(self._means)
         met = self._variant is not Variant.NONE
         return self._episode.update(scene.time, met, confidence=Confidence.MEDIUM, variant=self._variant)
 
@@ -126,33 +133,48 @@ class CrowdMovement:
         )
 
     def _statistics(self, movement: _Movement) -> Floats:
-        """Persons, and the shares that run, go one way, go outwards, go inwards, and have somebody against them."""
+        """What adds up, and is averaged.
+
+        Returns:
+            Persons; of these, who run, who go, and who have somebody against them; and their effort, persons times
+            speed: all of it, one way along x and y, there and back along two axes, and outwards.
+        """
         weights, speeds = movement.weights, np.hypot(*movement.velocities.T)
-        count = float(weights.sum())
         going = speeds > _STANDING
-        effort = float((weights * speeds)[going].sum())
-        if not count or not effort:
-            return np.array([count, 0, 0, 0, 0, 0])
-        running = float(weights[speeds > self._parameters.speed].sum()) / count
-        walking = float(weights[going].sum()) / count
-        one_way = float(np.hypot(*(weights[going, None] * movement.velocities[going]).sum(axis=0))) / effort
+        if not going.any():
+            return np.array([weights.sum(), *[0.0] * 9])
         away = movement.places - np.average(movement.places, axis=0, weights=weights)
         away /= np.maximum(np.hypot(*away.T), 1e-6)[:, None]
-        outwards = float((weights * (movement.velocities * away).sum(axis=1))[going].sum()) / effort
-        return np.array([count, running, one_way, outwards, walking, _opposed(movement, going)])
+        efforts, ways = (weights * speeds)[going], movement.velocities[going] / speeds[going, None]
+        # Twice the angle is the same there and back.
+        axes = np.stack([ways[:, 0] ** 2 - ways[:, 1] ** 2, 2 * ways[:, 0] * ways[:, 1]], axis=1)
+        return np.array(
+            [
+                weights.sum(),
+                weights[speeds > self._parameters.speed].sum(),
+                weights[going].sum(),
+                _opposed(movement.places[going], ways, weights[going]),
+                efforts.sum(),
+                *efforts @ ways,
+                *efforts @ axes,
+                efforts @ (ways * away[going]).sum(axis=1),
+            ]
+        )
 
-    def _tell(
-        self, count: float, running: float, one_way: float, outwards: float, walking: float, opposed: float
-    ) -> Variant:
-        if count < self._parameters.min_persons:
+    def _tell(self, means: Floats) -> Variant:
+        count, running, walking, opposed, effort, x, y, axis_x, axis_y, outwards = means.tolist()
+        if count < self._parameters.min_persons or not effort:
             return Variant.NONE
-        if running >= _MOST and one_way >= _TOGETHER:
+        if running >= _MOST * count and math.hypot(x, y) >= _TOGETHER * effort:
             return Variant.SURGE
-        if running >= _MOST and outwards >= _RADIAL:
+        if running >= _MOST * count and outwards >= _RADIAL * effort:
             return Variant.DISPERSAL
-        if walking >= _MOST and outwards <= -_RADIAL:
-            return Variant.CONVERGENCE
-        return Variant.COUNTERFLOW if opposed >= _MOST else Variant.NONE
+        along = math.hypot(axis_x, axis_y) / effort
+        if walking < _MOST * count:
+            return Variant.NONE
+        if along < _TOGETHER:
+            return Variant.CONVERGENCE if outwards <= -_RADIAL * effort else Variant.NONE
+        return Variant.COUNTERFLOW if opposed >= _IN_THE_WAY * walking else Variant.NONE
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
@@ -168,11 +190,9 @@ def _within(points: NDArray[np.float32], boxes: NDArray[np.float32], margin: flo
     return np.asarray((across & (y > boxes[:, 1] - margin) & (y < boxes[:, 3] + margin)).any(axis=1))
 
 
-def _opposed(movement: _Movement, going: NDArray[np.bool_]) -> float:
-    """Share of those who go who have somebody close who comes towards them."""
-    places, velocities, weights = movement.places[going], movement.velocities[going], movement.weights[going]
+def _opposed(places: Floats, ways: Floats, weights: Floats) -> float:
+    """How many of those who go, (N, 2) places and directions, have somebody close who comes towards them."""
     apart = places - places[:, None]
     close = np.hypot(apart[..., 0], apart[..., 1]) < _CLOSE
-    directions = velocities / np.hypot(*velocities.T)[:, None]
-    against = close & (directions @ directions.T < _AGAINST)
-    return float(weights[against.any(axis=1)].sum() / weights.sum())
+    against = close & (ways @ ways.T < _AGAINST)
+    return float(weights[against.any(axis=1)].sum())

@@ -6,7 +6,7 @@ Given so many who are seen, those who are not are as many as failures before tha
 number being likelier than another beforehand), and as many are added as there are almost surely at least: the count
 stays a lower bound, and is less of an understatement the denser the crowd. The median over two seconds takes away what
 comes and goes with single looks.
-Known failure: who stands in the back row of a dense crowd for good is still missed, and so is a whole row behind a wall.
+Known failure: who stands in the back row of a dense crowd for good is still missed, and so is who is behind a wall.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Headcount:
         size = np.array([scene.width, scene.height], np.float32)
         boxes, feet = scene.tracks.boxes[here], scene.feet()[here]
         tall = self._scale.at(feet[:, 1]) * scene.height
-        places = (feet[:, None] * size + _AROUND * tall[:, None, None]).reshape(-1, 2)
-        places = places[self._zone.contains(places / size)]
+        places = (feet[:, None] * size + _AROUND * tall[:, None, None]).reshape(-1, 2).astype(np.float32)
+        places = places[self._zone.contains(np.asarray(places / size, np.float32))]
         tall = self._scale.at(places[:, 1] / size[1]) * scene.height
         apart = (places[:, None] - feet * size) / (tall[:, None, None] * np.array([1, _TILT], np.float32))
         free = (np.hypot(apart[..., 0], apart[..., 1]) > _APART).all(axis=1)

@@ -3,8 +3,10 @@
 Dense inverse search (Kroeger et al., "Fast optical flow using dense inverse search", ECCV 2016) as in OpenCV, with
 patches whose mean brightness is taken off, so that a light that goes on does not move anything.
 
-Known failures: a whole picture that shakes moves everywhere; what is darker than the sensor's noise does not move at
-all; a cell in which two people pass each other moves with the larger one, or not at all.
+A camera that shakes or turns moves the whole picture alike: that is taken off, and the rest is found again.
+
+Known failures: a camera that rolls or zooms sees no flow meanwhile; what is darker than the sensor's noise does not
+move at all; a cell in which two people pass each other moves with the larger one, or not at all.
 """
 
 from __future__ import annotations
@@ -33,12 +35,15 @@ _NOISE_PX = 0.3
 #: The search carries movement on into ground without a pattern; what moves also changes, by so many grey levels on
 #: average over so many pixels.
 _CHANGED, _AROUND = 3, 5
-#: When more than this share of the picture moves, and of what has a pattern, it is the camera that moves: on bare
-#: ground the sensor's noise alone makes flow. A pattern changes by so many grey levels a pixel; where less than this
-#: share of the picture has one, it may be that of people alone.
-_TOO_MUCH, _PATTERN, _BARE = 0.7, 6.0, 0.1
-#: Whatever the pattern, when half of what moves is this close to one velocity, as a share of it; people differ more.
-_ALIKE = 0.15
+#: When more than this share of the picture moves, it may be the camera: it is when half of what has a pattern and moves
+#: is this close to one velocity, as a share of it; people differ more, and carry the search on into bare ground. A
+#: pattern changes by so many grey levels a pixel; where less than this share of the picture has one, all of it counts.
+_TOO_MUCH, _ALIKE, _PATTERN, _BARE = 0.7, 0.15, 6.0, 0.1
+#: When more than this share of the pattern changes and moves, whichever way, it is no crowd: there is ground between
+#: people, which stays.
+_ALL = 0.85
+#: The picture is fetched from where it has moved to.
+_BACK = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
 class FlowModel:
@@ -50,6 +55,13 @@ class FlowModel:
         self._before: NDArray[np.uint8] | None = None
         self._velocity: NDArray[np.float32] | None = None
         self._time = 0.0
+
+    def _search_for(
+        self, before: NDArray[np.uint8], after: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """How far each place has moved, (H, W, 2) pixels, and where that is more than noise."""
+        pixels = self._search.calc(before, after, None)
+        return pixels, np.hypot(pixels[..., 0], pixels[..., 1]) > _NOISE_PX
 
     def update(self, time: float, image: NDArray[np.uint8]) -> Flow | None:
         """How the picture has moved since the last look; None when it is too early to look again, or to compare.
@@ -66,11 +78,18 @@ class FlowModel:
         velocity, self._velocity = self._velocity, None
         if before is None or before.shape != small.shape or elapsed > _MOST_S:
             return None
-        pixels = self._search.calc(before, small, None)
-        fast = np.hypot(pixels[..., 0], pixels[..., 1]) > _NOISE_PX
-        changed = cv2.blur(cv2.absdiff(before, small), (_AROUND, _AROUND)) > _CHANGED
+        pixels, fast = self._search_for(before, small)
+        patterned = _patterned(before)
+        after = small
+        if fast.mean() > _TOO_MUCH and (common := _common(pixels, fast, patterned)) is not None:
+            height, width = small.shape
+            back = np.array([[1, 0, common[0]], [0, 1, common[1]]], np.float32)
+            moved = cv2.warpAffine(small, back, (width, height), flags=_BACK, borderMode=cv2.BORDER_REPLICATE)
+            after = np.asarray(moved, np.uint8)
+            pixels, fast = self._search_for(before, after)
+        changed = cv2.blur(cv2.absdiff(before, after), (_AROUND, _AROUND)) > _CHANGED
         moving = (fast & changed).astype(np.float32)
-        if fast.mean() > _TOO_MUCH and (_moves(before, fast) or _as_one(pixels[fast])):
+        if fast.mean() > _TOO_MUCH and patterned.mean() > _BARE and moving[patterned].mean() > _ALL:
             return None
         scale = image.shape[1] / small.shape[1]
         rows, columns = small.shape[0] // _CELL, small.shape[1] // _CELL
@@ -88,19 +107,23 @@ class FlowModel:
         return Flow(_CELL * scale, (means * (scale / elapsed)).astype(np.float32), share, turned)
 
 
-def _moves(grey: NDArray[np.uint8], fast: NDArray[np.bool_]) -> bool:
-    """Whether what has a pattern is fast, and it is enough to be the place itself."""
+def _patterned(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where the picture has a pattern whose movement can be told."""
     smooth = cv2.GaussianBlur(grey, (5, 5), 0)
     across, down = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
-    pattern = cv2.magnitude(across, down) > 4 * _PATTERN
-    return bool(pattern.mean() > _BARE and fast[pattern].mean() > _TOO_MUCH)
+    return np.asarray(cv2.magnitude(across, down) > 4 * _PATTERN)
 
 
-def _as_one(velocities: NDArray[np.float32]) -> bool:
-    """Whether all of (N, 2) velocities are nearly the same: a camera moves all, a crowd each a little otherwise."""
-    common = np.median(velocities, axis=0)
-    off = np.hypot(*(velocities - common).T)
-    return bool(np.median(off) < _ALIKE * np.hypot(*common))
+def _common(
+    pixels: NDArray[np.float32], fast: NDArray[np.bool_], patterned: NDArray[np.bool_]
+) -> NDArray[np.float32] | None:
+    """What the whole picture moves by, (2,) pixels; None where it does not move as one."""
+    moved = pixels[fast & patterned] if patterned.mean() > _BARE else pixels[fast]
+    if not len(moved):
+        return None
+    common = np.median(moved, axis=0)
+    off = np.hypot(*(moved - common).T)
+    return common if np.median(off) < _ALIKE * np.hypot(*common) else None
 
 
 def _by_cell(values: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:

@@ -70,4 +70,30 @@ def test_there_is_nothing_to_compare_with_at_first_too_early_or_after_a_pause() 
 def test_a_camera_that_shakes_sees_nothing_move() -> None:
     model = FlowModel()
     model.update(0.0, GROUND)
-    assert model.update(0.1, np.roll(GROUND, 9, axis=1)) is None
+    flow = model.update(0.1, np.roll(GROUND, 9, axis=1))
+    assert flow is not None
+    assert flow.moving[:, 2:-2].mean() < 0.02
+
+
+def test_who_walks_is_seen_by_a_camera_that_shakes() -> None:
+    model = FlowModel()
+    model.update(0.0, picture(250))
+    flow = model.update(0.1, np.roll(picture(262), 9, axis=1))
+    assert flow is not None
+    x, y = (flow.centres() / (WIDTH, HEIGHT)).reshape(-1, 2).T
+    on = ((np.abs(x - 295 / WIDTH) < 0.04) & (np.abs(y - 160 / HEIGHT) < 0.15)).reshape(flow.moving.shape)
+    np.testing.assert_allclose(np.median(flow.velocities[on], axis=0), [120, 0], atol=25)
+
+
+def test_a_crowd_that_fills_the_picture_is_no_camera_that_moves() -> None:
+    """On bare ground the search carries the movement of people everywhere, each their own way."""
+    ground = np.full_like(GROUND, 120)
+    model, crowd = FlowModel(), [(20 + 80 * n % 560, 30 + 37 * n % 180, (-1) ** n) for n in range(14)]
+    flow = None
+    for tick in range(3):
+        image = ground.copy()
+        for x, y, way in crowd:
+            image[y : y + 90, (at := x + 9 * way * tick + 20) : at + 30] = CLOTH[:90, :30]
+        flow = model.update(tick / 10, image)
+    assert flow is not None
+    assert flow.moving.mean() > 0.1

@@ -15,6 +15,9 @@ _MEDIUM, _MEDIUM_PER_M2, _DENSITY_HOLD_S = 5, 0.7, 5.0
 _GATHERING, _GATHERING_HOLD_S = 10, 30.0
 _HORIZON_S = 300.0
 _MOVING, _MOVEMENT_HOLD_S = 10, 1.5
+#: How long people on a square stand between two strolls, seconds; and how long whoever is told to leave is still there
+#: on average, for the pause and the stroll that are begun are finished.
+_PAUSE_S, _LINGERS_S = 8.0, 10.0
 #: Frames a second where flow is looked at.
 _FLOW_FPS, _FLOW_SIZE = 10.0, (200, 150)
 
@@ -133,10 +136,10 @@ def _occupied(stage: Stage, ground: list[Place], wanted: Sequence[tuple[float, f
         depth = stage.within(ground)[1]
         came = stage.side(bool(stage.rng.integers(2)), depth)
         if begin <= 0:
-            stage.mill(begin, max(end, 1.0), ground, pause_s=8.0)
+            stage.mill(begin, max(end - _LINGERS_S, 1.0), ground, pause_s=_PAUSE_S)
         else:
             walk = math.dist(came, (0, depth)) / 1.3
-            stage.mill(begin - walk, max(end, begin + 1.0), ground, pause_s=8.0, came_from=came)
+            stage.mill(begin - walk, max(end - _LINGERS_S, begin + 1.0), ground, pause_s=_PAUSE_S, came_from=came)
 
 
 def _square(stage: Stage) -> list[Place]:
@@ -172,6 +175,8 @@ def forecast_steady(rng: Rng, props: Props) -> Trial:
     }
     sort = str(rng.choice(list(courses)))
     _occupied(stage, ground, courses[sort])
+    if stage.reached(ground, limit, 0.25) is not None:
+        return forecast_steady(rng, props)  # it did fill up, as chance would have it
     return stage.trial(EventType.CROWD_FORECAST, sort, ground, None, rule={"limit": limit})
 
 

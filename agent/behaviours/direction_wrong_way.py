@@ -1,9 +1,10 @@
 """`direction.wrong_way`: something moves through a zone against its direction.
 
-Source: the rule of traffic video analytics (Monteiro et al., "Wrong-way drivers detection based on optical flow",
-ICIP 2007), on tracks in place of flow. For each track the point of furthest progress along the allowed direction is
-kept; it is on the wrong way once it has fallen back from that point by more than its own size, within 60° of the
-opposite direction. Falling back, not speed, so that neither a box's jitter nor the frame rate matters.
+Source: the rule of traffic video analytics (Monteiro et al., "Wrong-way drivers detection based on optical flow", ICIP
+2007), on tracks in place of flow. For each track the point of furthest progress along the allowed direction is kept; it
+is on the wrong way once it has fallen back from that point by more than its own length, the longer side of its box,
+within 60° of the opposite direction: who stands steps back by less. Falling back, not speed, so that neither a box's
+jitter nor the frame rate matters.
 Vehicles that the detector does not know, as it hardly knows cars from straight above, are moving blobs.
 Known failure: a tracker that jumps from one object to the next behind it sees a wrong way.
 """
@@ -32,7 +33,7 @@ class DirectionWrongWayParameters(Parameters):
     allowed: tuple[float, float] = Field(description="Allowed direction in the picture: [x to the right, y down].")
     classes: tuple[ClassName, ...] = Field(("person", "vehicle"), min_length=1, description="What must keep to it.")
     travel: float = Field(
-        1.0, ge=0.5, le=20, description="How far the wrong way it must go, in sizes of its box (root of the area)."
+        1.0, ge=0.5, le=20, description="How far the wrong way it must go, in longer sides of its box."
     )
     release_s: float = Field(3.0, ge=0, le=3600, description="How long nothing must go wrong before it ends, seconds.")
 
@@ -75,7 +76,7 @@ class DirectionWrongWay:
         if progress >= 0:
             self._furthest[track] = centre
             return False
-        far = -progress > self._travel * math.sqrt((x1 - x0) * (y1 - y0))
+        far = -progress > self._travel * max(x1 - x0, y1 - y0)
         return far and -progress > _COS_60 * math.hypot(*moved)
 
     def close(self, time: float) -> list[EpisodeChange]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from agent.contract import EventType
 from agent.perception.scene import ObjectClass
 from agent.simulate.trials.stage import Expected, Place, Props, Stage, Trial
+from agent.simulate.world import HEIGHT_M
 
 _INTRUSION_HOLD_S = 0.5
 #: Box of a vehicle from the side, metres, from and to: width and height.
@@ -94,20 +93,20 @@ def intrusion_not(rng: Rng, props: Props) -> Trial:
 
 
 def _road(stage: Stage, *, wrong: bool, kind: str, begin: float, right: bool) -> tuple[float, float]:
-    """Somebody or a vehicle goes across the picture: when it comes into it, and in what time it goes its own size."""
+    """Somebody or a vehicle goes across the picture: when it comes into it, and in what time it goes its own length."""
     rng = stage.rng
     _, y = stage.spot((0.5, 0.5), (0.45, 0.8))
     heads_right = right != wrong
     places: list[Place | float] = [stage.side(heads_right, y), stage.side(not heads_right, y)]
     if kind == "person":
-        pace, size = rng.uniform(1.1, 1.7), 1.05
+        pace, size = rng.uniform(1.1, 1.7), HEIGHT_M[0]
         path = stage.way(begin, places, pace)
         stage.add(path)
     else:
         pace = rng.uniform(2.5, 6)
         path = stage.way(begin, places, pace)
         number = _vehicle(stage, path, known=kind == "vehicle")
-        size = math.sqrt(float(stage.poses[number][0, 1] * stage.poses[number][0, 2]))
+        size = float(stage.poses[number][0, 1:3].max())
     return stage.seen(path), size / pace
 
 

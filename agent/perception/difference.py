@@ -130,9 +130,13 @@ def explained(before: Image, after: Image, box: Box) -> float:
         return 0.0
     y, x = places[:: 1 + len(places) // _SAMPLES].T
     limit = _LEAVES * off[y, x]
-    across = np.arange(-far, far + 1)[:, None]
+    shifts = np.arange(-far, far + 1)
     best = 0.0
-    for along in range(-far, far + 1):
+    for along in shifts.tolist():
+        # By less than half its size, whatever has a pattern resembles itself.
+        across = shifts[(2 * np.abs(shifts) >= x1 - x0) | (2 * abs(along) >= y1 - y0)][:, None]
+        if not across.size:
+            continue
         there, thither = (y - along, x - across), (y + along, x + across)
         came = (np.abs(new[y, x] - old[there]).max(axis=2) < limit) & (off[there] > _DIFFERS)
         went = (np.abs(old[y, x] - new[thither]).max(axis=2) < limit) & (off[thither] > _DIFFERS)

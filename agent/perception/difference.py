@@ -162,6 +162,8 @@ def _cause(before: Image, after: Image, inside: Mask) -> Cause:
     # The outline of the whole, gaps filled: what is within it may have edges of its own.
     whole = cv2.morphologyEx(inside, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     outline = cv2.morphologyEx(whole, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    if not outline.any():  # it fills all of what is looked at
+        return Cause.NEW
     edge_before, edge_after = (float(_edges(p)[outline].mean()) for p in (old, new))
     return Cause.GONE if edge_after < _FADED * edge_before else Cause.NEW
 

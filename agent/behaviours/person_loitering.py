@@ -30,7 +30,7 @@ class PersonLoiteringParameters(Parameters):
 
     dwell_s: float = Field(60.0, ge=1, le=86400, description="Stay that is too long, seconds.")
     bridge_s: float = Field(
-        2.0, ge=0, le=30, description="Longest loss of sight that a stay outlives, seconds; more swaps neighbours."
+        5.0, ge=0, le=30, description="Longest loss of sight that a stay outlives, seconds; more swaps neighbours."
     )
     release_s: float = Field(5.0, ge=0, le=3600, description="How long nobody must linger before it ends, seconds.")
 

@@ -24,29 +24,38 @@ _HALF_LIFE = 5000.0
 _SMALLEST, _LARGEST = 0.02, 1.5
 
 
+#: Width of a box around somebody upright who is seen from the side, of its height (Dollár et al., "Pedestrian
+#: detection: an evaluation of the state of the art", IEEE T-PAMI 34(4), 2012).
+_ASPECT = 0.41
+#: More is no person upright any more.
+_MOST = 2.0
+
+
 class PersonScale:
-    """Learns the height of persons over the picture; all in shares of its height."""
+    """Learns the height of persons over the picture, and their width; all in shares of its height."""
 
     def __init__(self) -> None:
-        # Normal equations of height over the feet's y, beginning with a level line.
+        # Normal equations of height and width over the feet's y, beginning with level lines.
         self._matrix = np.array([[_DOUBT, 0.5 * _DOUBT], [0.5 * _DOUBT, 0.25 * _DOUBT + _SLOPE_DOUBT]])
-        self._right = np.array([_USUAL * _DOUBT, 0.5 * _USUAL * _DOUBT])
-        self._line = np.array([_USUAL, 0.0])
+        usual = np.array([_USUAL, _ASPECT * _USUAL])
+        self._right = np.stack([usual * _DOUBT, 0.5 * usual * _DOUBT])
+        self._lines = np.stack([usual, np.zeros(2)])
 
     def update(self, scene: Scene) -> None:
         """Learn from the persons who are seen whole, upright and within the picture."""
         boxes = scene.tracks.boxes / np.array([scene.width, scene.height] * 2, np.float32)
         tall = boxes[:, 3] - boxes[:, 1]
+        wide = (boxes[:, 2] - boxes[:, 0]) * np.float32(scene.width / scene.height)
         whole = (boxes > 0.01).all(axis=1) & (boxes < 0.99).all(axis=1)
-        upright = tall * scene.height > 1.5 * (boxes[:, 2] - boxes[:, 0]) * scene.width
+        upright = tall > 1.5 * wide
         rows = persons(scene.tracks) & (scene.tracks.unseen == 0) & whole & upright
         if not rows.any():
             return
         ones = np.stack([np.ones(int(rows.sum())), boxes[rows, 3]], axis=1)
         keep = 0.5 ** (len(ones) / _HALF_LIFE)
         self._matrix = keep * self._matrix + ones.T @ ones
-        self._right = keep * self._right + ones.T @ tall[rows]
-        self._line = np.linalg.solve(self._matrix, self._right)
+        self._right = keep * self._right + ones.T @ np.stack([tall, wide], axis=1)[rows]
+        self._lines = np.linalg.solve(self._matrix, self._right)
 
     def at(self, y: FloatArray) -> FloatArray:
         """Height of a person whose feet are there, shares of the picture's height.
@@ -54,4 +63,12 @@ class PersonScale:
         Args:
             y: Of the feet, share of the picture's height, any shape, float32.
         """
-        return np.asarray(np.clip(self._line[0] + self._line[1] * y, _SMALLEST, _LARGEST), np.float32)
+        return np.asarray(np.clip(self._lines[0, 0] + self._lines[1, 0] * y, _SMALLEST, _LARGEST), np.float32)
+
+    def shortened(self, y: FloatArray) -> FloatArray:
+        """How many times as tall somebody with feet there would be if not seen from above, at least 1; as in `at`.
+
+        Seen from above, people look shorter and no narrower.
+        """
+        wide = self._lines[0, 1] + self._lines[1, 1] * y
+        return np.asarray(np.clip(wide / _ASPECT / self.at(y), 1, _MOST), np.float32)

@@ -3,7 +3,7 @@
 A tracker loses people who turn, sit down or pass behind something, and gives them a new number when they are seen
 again. Nothing here recognises anybody. Instead a stay belongs to a place: an object that appears where a stay was
 broken off moments before continues that stay. Whoever steps into the place of somebody who has just vanished is
-therefore taken for the same; `bridge_s` keeps that rare.
+therefore taken for the same; `bridge_s` keeps that rare. Who is seen to come in from outside is somebody else.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from agent.perception.scene import FloatArray, Scene
 _WALKED = 0.5
 #: How far from where it was lost an object may reappear, in heights of its box: a step or two.
 _REACH = 1.0
+#: Who walks when lost, or is seen outside, is not there any more after so long; and who walks when seen continues
+#: what was broken off so shortly before at most, seconds. Slower is standing or strolling, body heights per second.
+_GONE_S, _WALK_S, _STROLL = 2.0, 1.0, 0.5
 
 
 @dataclass(slots=True)
@@ -31,6 +34,7 @@ class _Stay:
     height: float
     first: tuple[float, float]
     walked: bool = False
+    stands: bool = True
 
 
 class Stays:
@@ -39,6 +43,8 @@ class Stays:
     def __init__(self, bridge_s: float) -> None:
         self._bridge_s = bridge_s
         self._stays: dict[int, _Stay] = {}
+        #: Tracks that have been seen outside.
+        self._outside: set[int] = set()
 
     def update(self, scene: Scene, inside: NDArray[np.bool_]) -> FloatArray:
         """The seconds that each track has stayed, (N,) float32; 0 where it is not in the zone or not seen now.
@@ -48,22 +54,34 @@ class Stays:
             inside: (N,) bool, which tracks are in the zone.
         """
         tracks = scene.tracks
-        self._stays = {i: stay for i, stay in self._stays.items() if scene.time - stay.seen <= self._bridge_s}
         seen = tracks.unseen == 0
-        lost = self._stays.keys() - set(tracks.ids[seen].tolist())
+        outside = set(tracks.ids[seen & ~inside].tolist())
+        self._outside = (self._outside | outside) & set(tracks.ids.tolist())
+        for track in outside & self._stays.keys():
+            self._stays[track].stands = False
+        self._stays = {i: stay for i, stay in self._stays.items() if scene.time - stay.seen <= self._bridged(stay)}
+        here_now = set(tracks.ids[inside & seen].tolist())
+        lost = {i: stay for i, stay in self._stays.items() if i not in here_now}
         seconds = np.zeros(len(tracks), np.float32)
         for row in np.flatnonzero(inside & seen):
             track = int(tracks.ids[row])
             x0, y0, x1, y1 = tracks.boxes[row].tolist()
             centre = ((x0 + x1) / 2, (y0 + y1) / 2)
             here = _Stay(scene.time, scene.time, centre[0], y1, y1 - y0, centre)
-            before = self._stays.get(track) or self._broken_off(lost, here)
+            here.stands = float(np.hypot(*tracks.velocities[row])) < _STROLL * here.height
+            before = self._stays.get(track)
             if before is not None:
-                here.since, here.first = before.since, before.first
-                here.walked = before.walked or math.dist(centre, here.first) > _WALKED * max(here.height, 1.0)
+                here.since, here.first, here.walked = before.since, before.first, before.walked
+            if track not in self._outside:
+                self._continue(lost, here, before is None)
+            here.walked |= math.dist(centre, here.first) > _WALKED * max(here.height, 1.0)
             self._stays[track] = here
             seconds[row] = here.seen - here.since
         return seconds
+
+    def _bridged(self, stay: _Stay) -> float:
+        """How long a stay outlives the last sight of it, seconds."""
+        return self._bridge_s if stay.stands else min(self._bridge_s, _GONE_S)
 
     def known(self, scene: Scene) -> NDArray[np.bool_]:
         """Which tracks have a stay, (N,) bool."""
@@ -77,20 +95,28 @@ class Stays:
         stays = [self._stays.get(track) for track in scene.tracks.ids.tolist()]
         return np.array([stay is not None and stay.walked for stay in stays], np.bool_)
 
-    def _broken_off(self, lost: set[int], here: _Stay) -> _Stay | None:
-        """Take the nearest of the lost stays that this one can continue."""
-        distances = {track: self._distance(self._stays[track], here) for track in lost}
-        nearest = min(distances, key=distances.__getitem__, default=None)
-        if nearest is None or distances[nearest] > _REACH:
-            return None
-        lost.remove(nearest)
-        return self._stays.pop(nearest)
+    def _continue(self, lost: dict[int, _Stay], here: _Stay, new: bool) -> None:
+        """Let somebody who appeared there have the nearest of the lost stays, if that is longer than their own.
 
-    @staticmethod
-    def _distance(a: _Stay, b: _Stay) -> float:
-        """Between two places, in heights of the larger box."""
-        return float(np.hypot(a.x - b.x, a.y - b.y)) / max(a.height, b.height, 1.0)
+        Whose it was keeps it: a tracker that took a false box for them finds them again.
+        """
+        longest = math.inf if here.stands else _WALK_S if new else 0.0
+        distances = {
+            track: _distance(stay, here)
+            for track, stay in lost.items()
+            if stay.since < here.since and here.seen - stay.seen <= longest
+        }
+        nearest = min(distances, key=distances.__getitem__, default=None)
+        if nearest is not None and distances[nearest] <= _REACH:
+            theirs = lost.pop(nearest)
+            here.since, here.first, here.walked = theirs.since, theirs.first, theirs.walked
 
     def clear(self) -> None:
         """Forget all stays."""
         self._stays.clear()
+        self._outside.clear()
+
+
+def _distance(a: _Stay, b: _Stay) -> float:
+    """Between two places, in heights of the larger box."""
+    return math.hypot(a.x - b.x, a.y - b.y) / max(a.height, b.height, 1.0)

@@ -90,7 +90,7 @@ _THINGS = 64
 _SURE = 2
 #: Share of a thing that a shift explains, so that it was there already and was moved. It is looked for so long after it
 #: has come to rest, seconds: later, the place where it was has been learned.
-_MOVED, _MOVED_S = 0.5, 20.0
+_MOVED, _MOVED_S = 0.6, 20.0
 
 
 @dataclass(slots=True)
@@ -391,11 +391,12 @@ class ChangeModel:
             thing.likely = self._shows(extent, image)
 
     def _moved(self, extent: Floats64) -> bool:
-        """Whether what is there stood close by before."""
-        x0, y0, x1, y1 = (round(value * self._fine.shape[1]) for value in extent.tolist())
+        """Whether what is there stood close by before, in the pictures that nobody is in who passes."""
+        x0, y0, x1, y1 = (round(value * self._votes.shape[1]) for value in extent.tolist())
+        x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
         far = reach((x0, y0, x1, y1))
         left, top = max(0, x0 - far), max(0, y0 - far)
-        before, after = (_bytes(p[top : y1 + far, left : x1 + far]) for p in (self._fine, self._recent))
+        before, after = (_bytes(p[top : y1 + far, left : x1 + far]) for p in (self._long, self._short))
         return explained(before, after, (x0 - left, y0 - top, x1 - left, y1 - top)) >= _MOVED
 
     def _shows(self, extent: Floats64, image: Image) -> tuple[float, float, float] | None:

@@ -130,9 +130,13 @@ def explained(before: Image, after: Image, box: Box) -> float:
         return 0.0
     y, x = places[:: 1 + len(places) // _SAMPLES].T
     limit = _LEAVES * off[y, x]
-    across = np.arange(-far, far + 1)[:, None]
+    shifts = np.arange(-far, far + 1)
     best = 0.0
-    for along in range(-far, far + 1):
+    for along in shifts.tolist():
+        # By less than half its size, whatever has a pattern resembles itself.
+        across = shifts[(2 * np.abs(shifts) >= x1 - x0) | (2 * abs(along) >= y1 - y0)][:, None]
+        if not across.size:
+            continue
         there, thither = (y - along, x - across), (y + along, x + across)
         came = (np.abs(new[y, x] - old[there]).max(axis=2) < limit) & (off[there] > _DIFFERS)
         went = (np.abs(old[y, x] - new[thither]).max(axis=2) < limit) & (off[thither] > _DIFFERS)
@@ -158,6 +162,8 @@ def _cause(before: Image, after: Image, inside: Mask) -> Cause:
     # The outline of the whole, gaps filled: what is within it may have edges of its own.
     whole = cv2.morphologyEx(inside, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     outline = cv2.morphologyEx(whole, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    if not outline.any():  # it fills all of what is looked at
+        return Cause.NEW
     edge_before, edge_after = (float(_edges(p)[outline].mean()) for p in (old, new))
     return Cause.GONE if edge_after < _FADED * edge_before else Cause.NEW
 

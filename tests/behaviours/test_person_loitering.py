@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
 
 from agent.behaviours.episode import Behaviour, EpisodeChange
 from agent.contract import Phase
 from agent.perception.scene import Scene
+from tests.behaviours.conftest import WIDTH
 
 MakeScene = Callable[..., Scene]
 MakeBehaviour = Callable[..., Behaviour]
@@ -42,7 +46,9 @@ def test_a_stream_of_passers_by_is_not_loitering(scene: MakeScene, behaviour: Ma
     for walker in range(10):
         for k in range(20):
             places = [(walker, 0.025 * k, 0.5), (walker + 100, 0.025 * k, 0.8)]
-            changes += rule.update(scene(4 * walker + k / 5, places))
+            one = scene(4 * walker + k / 5, places)
+            velocities = np.tile(np.array([0.125 * WIDTH, 0], np.float32), (2, 1))
+            changes += rule.update(replace(one, tracks=replace(one.tracks, velocities=velocities)))
 
     assert changes == []
 

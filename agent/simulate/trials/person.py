@@ -55,7 +55,9 @@ def running_not(rng: Rng, props: Props) -> Trial:
             bicycle = stage.add(path, kind=ObjectClass.BICYCLE, steadfast=True)
             stage.pose(bicycle, (0.0, 1.05, 1.6, 0.0))
         else:
-            stage.add(_across(stage, begin, rng.uniform(*((1.8, 2.1) if sort == "walk fast" else (1.9, 2.2))), 1.5))
+            # Steadfast, for whoever catches up after making way does run.
+            pace = rng.uniform(*((1.8, 2.1) if sort == "walk fast" else (1.9, 2.2)))
+            stage.add(_across(stage, begin, pace, 1.5), steadfast=True)
     stage.passers(6)
     return stage.trial(EventType.PERSON_RUNNING, sort, None, None)
 

@@ -3,7 +3,7 @@
 Source: the rule of traffic video analytics (Monteiro et al., "Wrong-way drivers detection based on optical flow", ICIP
 2007), on tracks in place of flow. For each track the point of furthest progress along the allowed direction is kept; it
 is on the wrong way once it has fallen back from that point by more than its own length, the longer side of its box,
-within 60° of the opposite direction: who stands steps back by less. Falling back, not speed, so that neither a box's
+within 45° of the opposite direction: who stands steps back by less. Falling back, not speed, so that neither a box's
 jitter nor the frame rate matters.
 Vehicles that the detector does not know, as it hardly knows cars from straight above, are moving blobs.
 Known failure: a tracker that jumps from one object to the next behind it sees a wrong way.
@@ -24,7 +24,8 @@ from agent.behaviours.zone import Zone
 from agent.contract import EventType
 from agent.perception.scene import Scene
 
-_COS_60 = 0.5
+#: Along, against and across to either side share the directions alike: 45° to each side of the opposite one.
+_AGAINST = math.cos(math.radians(45))
 
 
 class DirectionWrongWayParameters(Parameters):
@@ -77,7 +78,7 @@ class DirectionWrongWay:
             self._furthest[track] = centre
             return False
         far = -progress > self._travel * max(x1 - x0, y1 - y0)
-        return far and -progress > _COS_60 * math.hypot(*moved)
+        return far and -progress > _AGAINST * math.hypot(*moved)
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""

@@ -59,7 +59,7 @@ def test_a_bicycle_may_where_only_vehicles_are_named(scene: MakeScene, behaviour
 
 
 @given(st.floats(0, 2 * math.pi), st.floats(-math.pi, math.pi))
-def test_wrong_is_within_60_degrees_of_the_opposite(way: float, off: float) -> None:
+def test_wrong_is_within_45_degrees_of_the_opposite(way: float, off: float) -> None:
     zone = Zone("zone", WHOLE)
     allowed = (math.cos(way), math.sin(way))
     rule = DirectionWrongWay(zone, DirectionWrongWayParameters(allowed=allowed))
@@ -70,9 +70,9 @@ def test_wrong_is_within_60_degrees_of_the_opposite(way: float, off: float) -> N
         x, y = 500 + 5 * k * math.cos(heading), 250 + 5 * k * math.sin(heading)
         wrong |= rule._is_wrong(1, np.array([x - 20, y - 50, x + 20, y + 50], np.float32))
 
-    if from_opposite < math.radians(58):
+    if from_opposite < math.radians(43):
         assert wrong
-    if from_opposite > math.radians(62):
+    if from_opposite > math.radians(47):
         assert not wrong
 
 

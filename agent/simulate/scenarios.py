@@ -155,7 +155,8 @@ def _gathering(options: Options, rng: np.random.Generator) -> tuple[list[Path], 
         trip.points = [(arrival - walk, *start)]
         trip.time, trip.place = arrival - walk, start
         paths.append(trip.to(*spot).stay(parting + rng.uniform(0, 3)).to(*start).path())
-    return paths, [Expected(EventType.CROWD_GATHERING, "square", (0.6 * together, together + 1))]
+    # They are in the square some seconds before they stand.
+    return paths, [Expected(EventType.CROWD_GATHERING, "square", (0.4 * together, together + 1))]
 
 
 def _intrusion(options: Options, rng: np.random.Generator) -> tuple[list[Path], list[Expected]]:

@@ -85,7 +85,8 @@ def send(
     Raises:
         FleetError: the broker is lost, or does not allow the answers to be read.
     """
-    client.subscribe(Choice().filter("cmd", verb, "result"))
+    sites = sorted({device.site for device in devices})
+    client.subscribe(*(Choice(site).filter("cmd", verb, "result") for site in sites))
     now = dt.datetime.now(dt.timezone.utc)
     answers = [Answer(device, secrets.token_hex(12)) for device in devices]
     by_request = {answer.request: answer for answer in answers}

@@ -294,7 +294,7 @@ class Link:
                 client.connect(settings.host, settings.port, settings.keepalive_s)
             # In paho's own thread: publishing from another one is safe only then.
             client.loop_start()
-            self._wait_for_the_end()
+            self._wait_for_the_end(client)
             client.loop_stop()
         except (OSError, MqttError, ValueError) as error:
             self._reason = f"{self._settings.host}:{self._settings.port}: {error}"
@@ -309,9 +309,13 @@ class Link:
         self._accepted = False
         self._tell(Disconnected(self._reason))
 
-    def _wait_for_the_end(self) -> None:
+    def _wait_for_the_end(self, client: paho.Client) -> None:
         deadline = time.monotonic() + _CONNECT_TIMEOUT_S
         while not self._gone.wait(_POLL_S):
+            thread = client._thread  # noqa: SLF001 - paho does not say when a packet has ended it
+            if thread is None or not thread.is_alive():
+                self._reason = "the broker sent a packet that cannot be read"
+                return
             if not self._accepted and time.monotonic() > deadline:
                 self._reason = _NO_ANSWER
                 return
@@ -366,8 +370,13 @@ class Link:
         del userdata
         response = getattr(message.properties, "ResponseTopic", None)
         correlation = getattr(message.properties, "CorrelationData", None)
+        try:
+            name = message.topic
+        except UnicodeDecodeError:  # from a hostile broker: it matches nothing that was subscribed
+            self.flooded += 1
+            return
         incoming = Incoming(
-            message.topic,
+            name,
             bytes(message.payload[: DESIRED_MAX_SIZE + 1]),
             bool(message.retain),
             response,

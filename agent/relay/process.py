@@ -704,7 +704,12 @@ class Relay:
                     "evicted": self._journal.evicted,
                     "salvaged": self._journal.salvaged,
                     "refused_by_broker": self._refused,
-                    "counters": {**self._gate.counters, **({"lost.disk_full": self._lost} if self._lost else {})},
+                    "counters": {
+                        **self._gate.counters,
+                        **({"lost.disk_full": self._lost} if self._lost else {}),
+                        **{f"refused.{reason}": number for reason, number in self._commands.refused.items()},
+                        **({"refused.flood": self._link.flooded} if self._link.flooded else {}),
+                    },
                     "uptime_s": int(time.monotonic() - self._started),
                 }
             )

@@ -71,6 +71,7 @@ class ScriptedBroker:
         """For one connection after the other; the last one for all that follow."""
         self.connections: list[Connection] = []
         self._changed = threading.Condition()
+        self._sending = threading.Lock()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         self._sockets: list[socket.socket] = []
@@ -101,7 +102,8 @@ class ScriptedBroker:
             asked = b"\x08" + len(response).to_bytes(2, "big") + response.encode() if response else b""
             properties = bytes([len(asked)]) + asked
         body = len(name).to_bytes(2, "big") + name + number.to_bytes(2, "big") + properties + payload
-        self._sockets[-1].sendall(bytes([_PUBLISH << 4 | 2 | retain]) + _length(len(body)) + body)
+        with self._sending:
+            self._sockets[-1].sendall(bytes([_PUBLISH << 4 | 2 | retain]) + _length(len(body)) + body)
 
     def drop(self) -> None:
         """Cut all connections, as a broker that dies does."""
@@ -140,7 +142,8 @@ class ScriptedBroker:
                     self._changed.notify_all()
                 if answer is None:
                     return
-                connected.sendall(answer)
+                with self._sending:
+                    connected.sendall(answer)
 
     def _answer(self, head: int, body: bytes, manners: Manners, seen: Connection) -> bytes | None:
         """The packet to answer with, empty for no answer, None to hang up."""

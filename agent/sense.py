@@ -413,7 +413,7 @@ class Sense:
         for index, change in self._fusion.update(self._clock()):
             self._outlet.episode(index, change)
         while (message := self._outlet.control()) is not None:
-            self._obey(message)
+            self.obey(message)
         self._see_closed()
         if self._clock() >= self._health_at or self._there() != self._told_there:
             self._tell_health(self._state())
@@ -503,7 +503,8 @@ class Sense:
             self._outlet.episode(index, change)
         self._outlet.flush()
 
-    def _obey(self, message: bytes) -> None:
+    def obey(self, message: bytes) -> None:
+        """Do what relay asks for, if it is of the closed set."""
         try:
             control = parse_control(message)
         except ContractError as error:
@@ -713,6 +714,7 @@ class _Waiting:
     def __init__(self, outlet: Outlet, own: Settings, trust: TrustFile) -> None:
         self._outlet = outlet
         self.orders = Orders(own, trust)
+        self.later: list[bytes] = []
         self._ready = False
 
     def until_told(self) -> None:
@@ -722,7 +724,7 @@ class _Waiting:
         self._ready = False
         while not self._ready:
             self._outlet.flush()
-            while not self._ready and (message := self._outlet.control()) is not None:
+            while (message := self._outlet.control()) is not None:  # to the last: a pause may stand behind a resume
                 self._hear(message)
             if not self._ready:
                 self._outlet.wait(TICK_S)
@@ -734,7 +736,7 @@ class _Waiting:
         except ContractError as error:
             log.warning("event=control_refused reason=%r", str(error))
             return
-        code, reply = ControlCode[control.control.upper()], ReplyCode.DONE
+        code = ControlCode[control.control.upper()]
         if isinstance(control, Configure):
             self.orders.document = control.document
             return  # it is answered when it is known to work
@@ -746,8 +748,9 @@ class _Waiting:
         elif isinstance(control, LogLevel):
             logging.getLogger().setLevel(control.level.upper())
         elif isinstance(control, Selftest):
-            reply = ReplyCode.FAILED  # no detector is open
-        self.answer(code, reply)
+            self.later.append(message)  # when a detector is open
+            return
+        self.answer(code, ReplyCode.DONE)
 
     def answer(self, control: ControlCode, reply: ReplyCode) -> None:
         """Answer relay."""
@@ -777,6 +780,8 @@ def _begun(outlet: Outlet, own: Settings, policy: Policy, trust: TrustFile) -> S
             waiting.answer(ControlCode.CONFIGURE, ReplyCode.REFUSED)
             continue
         waiting.answer(ControlCode.CONFIGURE, ReplyCode.DONE)
+        for message in waiting.later:
+            sense.obey(message)
         return sense
 
 

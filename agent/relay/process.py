@@ -41,6 +41,7 @@ from agent.contract import (
     LogLevelName,
     MicrophoneState,
     Observation,
+    Pause,
     ReplyCode,
     Restart,
     SenseState,
@@ -84,6 +85,8 @@ _HOUSEKEEPING_S = 1.0
 _AFTER_SECOND_S = 0.002
 _EXPIRE_EVERY_S = 60.0
 _FLOOD_MEMORY_S = 60.0
+#: What sense says of itself while a device may be open.
+_OPEN = frozenset({SenseState.READY, SenseState.DEGRADED})
 _WATCHDOG_EVERY_S = 5.0
 
 
@@ -133,7 +136,6 @@ class Relay:
         journal: Journal,
         link: Link,
         connection: socket.socket | None,
-        trust: TrustFile | None = None,
     ) -> None:
         """Set up.
 
@@ -143,14 +145,13 @@ class Relay:
             journal: Audit log and outbox, open.
             link: Connection to the broker, not started.
             connection: Inherited end of the pipe; None to listen for sense.
-            trust: Who may command the device; None: whoever the file of the settings names.
 
         Raises:
             JournalFullError: the disk is full, so that nobody would know what runs from now on.
             PipeError: the pipe's socket cannot be made.
             OSError: the status socket cannot be made.
         """
-        trust = trust or TrustFile(settings.fleet.trust_file, service=connection is None)
+        trust = TrustFile(settings.fleet.trust_file, service=connection is None)
         self._configuration = Configuration(settings.journal.folder, settings, trust, journal.boot, _utc)
         self._policy = policy
         self._journal = journal
@@ -283,6 +284,8 @@ class Relay:
         with self._kept():
             silent = time.monotonic() - self._heard_at > SENSE_SILENCE_S
             self._trial.judge(None if silent else self._health, _utc() if _synced() else None)
+        if self._commands.paused and self._health is not None and self._health.sense in _OPEN:
+            self.control(Pause())  # the order may have found the pipe full
         if not self._disk_full:
             self._record_said()
             self._tell_head()
@@ -478,10 +481,8 @@ class Relay:
 
     def places(self, label: str) -> tuple[list[str | None], list[str | None]]:
         """Zones with a rule of a type (None: a rule without a zone), and those of them where the policy allows it."""
-        rules = [rule for camera in self._settings.cameras for rule in camera.rules] + [
-            *self._settings.microphone.rules
-        ]
-        there = [rule.zone for rule in rules if rule.type == label]
+        seen = [rule for camera in self._settings.cameras for rule in camera.rules]
+        there = [rule.zone for rule in (*seen, *self._settings.microphone.rules) if rule.type == label]
         today = local_day(_utc())
         return there, [z for z in there if not isinstance(self._policy.entry(EventType.parse(label), z, today), str)]
 

@@ -63,7 +63,7 @@ from agent.contract import (
 from agent.desired import with_wanted
 from agent.inference.backend import InferenceError
 from agent.inference.registry import SoundModel
-from agent.notify import notify
+from agent.notify import allow, notify
 from agent.perception.detect import open_detector, selftest
 from agent.perception.hearing import Ears, Hearing, Room
 from agent.perception.patch import PatchChecker, open_checker
@@ -83,6 +83,8 @@ BACKLOG = 256
 _HEARINGS = 8
 #: Longest wait for a frame, so that control messages and health never wait longer.
 TICK_S = 0.25
+#: Time to load a model on a cold device, seconds.
+LOAD_S = 120.0
 #: Time for a device to close behind the privacy shutter, seconds; a process that ends closes it for certain.
 SHUTTER_S = 8.0
 #: Exit code of a process that must be replaced, since it cannot open or close a device any more.
@@ -367,6 +369,7 @@ class Sense:
                 source.pause()
             source.start()
         notify("READY=1")
+        allow(None)
         log.info("event=ready detector=%s cameras=%d", self.detector_state.name.lower(), len(self.cameras))
         try:
             while not self._stop and not self._all_ended() and not self._spent():
@@ -720,6 +723,7 @@ class _Waiting:
     def until_told(self) -> None:
         """Wait until relay has said by what to sense, and then pause or resume."""
         self._outlet.tell(Observation(Kind.HEALTH, sense=SenseState.STARTING))
+        allow(LOAD_S)
         notify("READY=1")
         self._ready = False
         while not self._ready:

@@ -495,12 +495,12 @@ def test_100_000_fuzzed_commands_are_refused_in_bounded_time(tmp_path: Path) -> 
         with contextlib.suppress(ValueError, RecursionError):
             if json.loads(payload) in meant:
                 continue  # a space or the same byte: it is as it was signed
-        began = time.perf_counter()
+        began = time.process_time()
         commands.take(
             Incoming(f"{ROOT}/cmd/pause", bytes(payload), False, None, None, number, None)  # type: ignore[arg-type]
         )
-        slowest = max(slowest, time.perf_counter() - began)
+        slowest = max(slowest, time.process_time() - began)
     journal.close()
     assert commands.refused.total() > 99_000
-    assert slowest < 1.0
+    assert slowest < 0.25, "seconds of processor time"
     print(f"slowest {slowest * 1000:.1f} ms; {commands.refused}")  # noqa: T201 - for docs/measured.md

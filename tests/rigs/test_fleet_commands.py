@@ -295,6 +295,16 @@ def test_a_command_succeeds_once_though_it_comes_three_times_and_relay_is_killed
     assert steps == ["accepted", told["state"]]
 
 
+def test_a_restart_begins_both_processes_anew_and_no_death_is_counted(rig: Rig) -> None:
+    manager, before = rig.manager, {name: rig.child(name) for name in ("relay", "sense")}
+    boot = (manager.retained("status") or {})["boot"]
+    assert manager.ask("restart", "restart-1")["state"] == "succeeded"
+    assert (manager.retained("birth") or {})["boot"] != boot
+    alive = {"ready", "degraded"}
+    wait_for(lambda: (manager.retained("status") or {})["state"] in alive, 60, "it looks again")
+    assert {name: rig.child(name) for name in before} == before, "the same processes, begun anew"
+
+
 def test_a_command_waits_at_the_broker_for_a_relay_that_is_dead(rig: Rig) -> None:
     manager = rig.manager
     rig.kill("relay")

@@ -75,7 +75,8 @@ class Manager:
 
     def hear(self) -> None:
         while (message := self.client.take(0)) is not None:
-            self.said.append((message.topic.removeprefix(f"{ROOT}/"), json.loads(message.payload or b"null")))
+            with contextlib.suppress(ValueError):  # his own malformed ones come back to him
+                self.said.append((message.topic.removeprefix(f"{ROOT}/"), json.loads(message.payload or b"null")))
 
     def results(self, request: str | None) -> list[dict[str, Any]]:
         self.hear()

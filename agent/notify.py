@@ -16,3 +16,14 @@ def notify(state: str) -> None:
         address = "\0" + address[1:]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(state.encode(), address)
+
+
+def allow(seconds: float | None) -> None:
+    """Have systemd's watchdog wait so long for a sign of life; None: as long as the unit says.
+
+    Args:
+        seconds: Seconds.
+    """
+    usual = os.environ.get("WATCHDOG_USEC")
+    if usual is not None:
+        notify(f"WATCHDOG_USEC={usual if seconds is None else int(seconds * 1e6)}")

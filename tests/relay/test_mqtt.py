@@ -16,6 +16,7 @@ from agent.relay.mqtt import (
     Connected,
     Disconnected,
     Happening,
+    Incoming,
     Link,
     MqttError,
     new_client,
@@ -205,3 +206,54 @@ def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
     wanted = settings(1883, username="cam-07", password_file=tmp_path / "absent")
     with pytest.raises(MqttError, match=r"mqtt\.password_file: .*absent: No such file"):
         new_client(wanted, "vigie-old-port-cam-07", MQTTProtocolVersion.MQTTv5)
+
+
+COMMANDS = "vigie/v1/old-port/cam-07/cmd"
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_what_is_for_the_device_comes_in_and_is_acknowledged_by_hand(
+    broker: ScriptedBroker, connect: Connect, protocol: str
+) -> None:
+    device = connect(protocol=protocol)
+    device.wait(Connected)
+    broker.wait(lambda: bool(broker.connections[-1].subscribed), "the subscription")
+    assert broker.connections[-1].subscribed == [f"{COMMANDS}/+", "vigie/v1/old-port/cam-07/config/desired"]
+    response = f"{COMMANDS}/pause/result/room" if protocol == "5" else ""
+    broker.deliver(f"{COMMANDS}/pause", b"{}", 21, retain=True, response=response)
+    incoming: Incoming = device.wait(Incoming)
+    assert (incoming.topic, incoming.payload, incoming.retained) == (f"{COMMANDS}/pause", b"{}", True)
+    assert incoming.response == (response or None)
+    assert broker.connections[-1].acknowledged == []
+    device.link.take_in(incoming)
+    broker.wait(lambda: broker.connections[-1].acknowledged == [21], "the acknowledgement")
+
+
+def test_what_came_on_a_connection_that_is_gone_is_not_acknowledged_on_the_next(
+    broker: ScriptedBroker, connect: Connect
+) -> None:
+    device = connect()
+    device.wait(Connected)
+    broker.deliver(f"{COMMANDS}/pause", b"{}", 21)
+    incoming = device.wait(Incoming)
+    broker.drop()
+    device.wait(Disconnected)
+    device.wait(Connected)
+    device.link.take_in(incoming)
+    number = device.link.publish(TOPIC, b"{}")
+    assert device.wait(Acknowledged) == Acknowledged(number or 0, None)
+    assert broker.connections[-1].acknowledged == []
+
+
+def test_a_broker_that_floods_fills_no_memory(broker: ScriptedBroker, connect: Connect) -> None:
+    device = connect()
+    device.wait(Connected)
+    for number in range(1, 201):
+        broker.deliver(f"{COMMANDS}/pause", b"x" * 60_000, number)
+    device.link.publish(TOPIC, b"{}")  # its acknowledgement comes after them
+    while device.link._queue.empty():
+        assert select.select([device.link.wake], [], [], PATIENCE_S)[0]
+        device.link.wake.recv(4096)
+    seen = [happening for happening in device.link.happenings() if isinstance(happening, Incoming)]
+    assert (len(seen), device.link.flooded) == (64, 136)
+    assert {len(happening.payload) for happening in seen} == {49_153}, "of each the beginning, which is too large too"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.command import Reported
@@ -206,6 +206,7 @@ def test_documents_that_cannot_be_used_are_refused(broken: str, text: str | None
         Conformance(DEVICE, table)
 
 
+@settings(max_examples=30)
 @given(
     st.sampled_from(["status", "event/sound.siren", "birth", "notice", "audit/head", "x"]),
     st.binary(max_size=60) | st.sampled_from([b"{}", b"[]", b"7", b"null", b'"x"']),

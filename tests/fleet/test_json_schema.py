@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import jsonschema
@@ -41,6 +42,9 @@ def fitting(schema: dict[str, Any], root: dict[str, Any]) -> st.SearchStrategy[A
     if schema.get("type") == "array":
         return st.lists(fitting(schema["items"], root), max_size=2)
     if schema.get("type") == "string":
+        digits = re.fullmatch(r"\^\[0-9a-f\]\{(\d+)\}\$", schema.get("pattern", ""))
+        if digits:  # long ones take long to draw
+            return st.sampled_from([fill * (int(digits[1]) - less) for fill in "0g" for less in (0, 0, 1)])
         return st.from_regex(schema["pattern"]) if "pattern" in schema else st.text(max_size=5)
     if schema.get("type") == "integer":
         return st.integers(schema.get("minimum", 0) - 1, min(schema.get("maximum", 9), 9))
@@ -72,7 +76,7 @@ def test_a_message_keeps_a_schema_where_jsonschema_says_so(name: str) -> None:
     validator = jsonschema.Draft7Validator(SCHEMAS[name])
     seen = set()
 
-    @settings(max_examples=40)
+    @settings(max_examples=25)
     @given(messages(name) | VALUES)
     def agree(value: Any) -> None:
         found = list(faults(value, SCHEMAS[name]))

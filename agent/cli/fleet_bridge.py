@@ -20,7 +20,7 @@ from agent.cli.common import fail, start_log
 from agent.cli.fleet_common import broker
 
 if TYPE_CHECKING:
-    from agent.fleet.bridges.bridge import Bridge
+    from agent.fleet.bridges.bridge import Bridge, Connection
     from agent.fleet.bridges.prometheus import Prometheus
     from agent.fleet.verdicts import Tally, Verdicts
 
@@ -37,7 +37,7 @@ VerdictsFile = Annotated[
     typer.Option("--verdicts", help="File with events and verdicts.  [default: vigie/fleet.sqlite in $XDG_STATE_HOME]"),
 ]
 _FLUSH_EVERY_S = 5.0
-_REPORT_EVERY_S = 60.0
+_REPORT_EVERY_S = 20.0
 _PRUNE_EVERY_S = 3600.0
 
 
@@ -109,11 +109,11 @@ def prometheus(
         with (
             contextlib.closing(Verdicts(verdicts or default_file())) as file,
             _stopping() as stop,
-            running(broker(context), bridge, "prometheus") as there,
-            exporting(listen, port, lambda: bridge.text(connected=there.is_set())) as at,
+            running(broker(context), bridge, "prometheus") as connection,
+            exporting(listen, port, lambda: bridge.text(connected=connection.there.is_set())) as at,
         ):
             log.info("event=ready metrics=http://%s:%d/metrics", listen, at)
-            _keep(bridge, file, tallies, stop)
+            _keep(bridge, connection, file, tallies, stop)
     except VerdictError as error:
         fail(str(error), 2)
     except FleetError as error:
@@ -122,7 +122,9 @@ def prometheus(
         fail(f"{listen}:{port}: cannot listen there: {error.strerror or error}", 3)
 
 
-def _keep(bridge: Prometheus, file: Verdicts, tallies: list[Tally], stop: threading.Event) -> None:
+def _keep(
+    bridge: Prometheus, connection: Connection, file: Verdicts, tallies: list[Tally], stop: threading.Event
+) -> None:
     """Keep events and read verdicts until it is time to stop; where the file fails, measuring goes on."""
     pruned = -math.inf
     while True:
@@ -137,6 +139,7 @@ def _keep(bridge: Prometheus, file: Verdicts, tallies: list[Tally], stop: thread
             log.error("event=verdicts_not_kept reason=%r", str(error))  # noqa: TRY400 - the reason says it all
         if stopping:
             return
+        connection.check()
 
 
 def _serve(context: typer.Context, bridge: Bridge, kind: str) -> None:
@@ -146,10 +149,11 @@ def _serve(context: typer.Context, bridge: Bridge, kind: str) -> None:
 
     start_log()
     try:
-        with _stopping() as stop, running(broker(context), bridge, kind):
+        with _stopping() as stop, running(broker(context), bridge, kind) as connection:
             log.info("event=ready bridge=%s", kind)
             refused = 0
             while not stop.wait(_REPORT_EVERY_S):
+                connection.check()
                 if bridge.refused.total() != refused:
                     refused = bridge.refused.total()
                     log.warning("event=messages_refused number=%d reasons=%s", refused, dict(bridge.refused))

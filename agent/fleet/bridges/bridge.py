@@ -62,10 +62,11 @@ class Bridge(Protocol):
         """
 
 
-class _Connection:
-    """A bridge at a broker. Its methods are called by paho's thread."""
+class Connection:
+    """A bridge at a broker."""
 
     def __init__(self, client: paho.Client, bridge: Bridge) -> None:
+        self._client = client
         self._bridge = bridge
         self.there = threading.Event()
         self.greeted = threading.Event()
@@ -75,6 +76,16 @@ class _Connection:
         client.on_subscribe, client.on_message = self._on_subscribe, self._on_message
         if bridge.will:
             client.will_set(bridge.will.topic, bridge.will.payload, qos=1, retain=bridge.will.retain)
+
+    def check(self) -> None:
+        """See that it goes on.
+
+        Raises:
+            FleetError: a packet that cannot be read has ended paho's thread, so that nothing will come any more.
+        """
+        thread = self._client._thread  # noqa: SLF001 - paho does not say when a packet has ended it
+        if thread is None or not thread.is_alive():
+            raise FleetError("the broker sent a packet that cannot be read")
 
     def _on_connect(self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         del userdata, flags, properties
@@ -118,8 +129,8 @@ def _publish(client: paho.Client, said: list[Publication]) -> None:
 
 
 @contextlib.contextmanager
-def running(settings: MqttSettings, bridge: Bridge, kind: str) -> Iterator[threading.Event]:
-    """Run a bridge in a thread of its own for as long as the context lasts; an event that is set while it is connected.
+def running(settings: MqttSettings, bridge: Bridge, kind: str) -> Iterator[Connection]:
+    """Run a bridge in a thread of its own for as long as the context lasts.
 
     MQTT 3.1.1 unless the settings ask for 5: every broker speaks it, and a bridge needs nothing that came later.
 
@@ -135,7 +146,7 @@ def running(settings: MqttSettings, bridge: Bridge, kind: str) -> Iterator[threa
     version = MQTTProtocolVersion.MQTTv5 if settings.protocol == "5" else MQTTProtocolVersion.MQTTv311
     try:
         client = new_client(settings, f"vigie-{kind}-{secrets.token_hex(4)}", version, reconnect=True)
-        connection = _Connection(client, bridge)
+        connection = Connection(client, bridge)
         client.connect(settings.host, settings.port, settings.keepalive_s)
     except (OSError, MqttError, ValueError) as error:
         raise FleetError(f"{where}: {error}") from error
@@ -143,7 +154,7 @@ def running(settings: MqttSettings, bridge: Bridge, kind: str) -> Iterator[threa
     try:
         if not connection.greeted.wait(_GREETING_S) or connection.refusal:
             raise FleetError(f"{where}: {connection.refusal or 'no answer'}")
-        yield connection.there
+        yield connection
         if bridge.will:
             with contextlib.suppress(RuntimeError, ValueError):  # there is no connection, and the broker says it
                 will = bridge.will

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.fleet.bridges.bridge import Publication, _Connection
+from agent.fleet.bridges.bridge import Connection, Publication
+from agent.fleet.client import FleetError
 
 
 class Told:
@@ -62,7 +64,7 @@ def call(handler: Callable[..., None] | None, *arguments: Any) -> None:
 
 
 def test_it_subscribes_greets_and_answers(told: Told) -> None:
-    connection = _Connection(told.client, Echo())
+    connection = Connection(told.client, Echo())
     call(told.client.on_connect, told.client, None, None, ReasonCode(PacketTypes.CONNACK, "Success"), None)
     assert connection.there.is_set()
     assert told.subscribed == [("a/#", 1), ("b/+", 1)]
@@ -77,7 +79,7 @@ def test_it_subscribes_greets_and_answers(told: Told) -> None:
 
 def test_a_mistake_of_its_own_is_counted_and_said(told: Told, caplog: pytest.LogCaptureFixture) -> None:
     bridge = Echo()
-    _Connection(told.client, bridge)
+    Connection(told.client, bridge)
     with caplog.at_level(logging.ERROR):
         call(told.client.on_message, told.client, None, message("a/x", b"bad"))
     call(told.client.on_message, told.client, None, message("a/x", b"good"))
@@ -89,7 +91,7 @@ def test_a_mistake_of_its_own_is_counted_and_said(told: Told, caplog: pytest.Log
 def test_a_refusal_is_kept_and_a_subscription_that_is_not_allowed_is_said(
     told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
-    connection = _Connection(told.client, Echo())
+    connection = Connection(told.client, Echo())
     call(told.client.on_connect, told.client, None, None, ReasonCode(PacketTypes.CONNACK, "Not authorized"), None)
     assert connection.greeted.is_set()
     assert connection.refusal == "Not authorized"
@@ -98,3 +100,12 @@ def test_a_refusal_is_kept_and_a_subscription_that_is_not_allowed_is_said(
     call(told.client.on_subscribe, told.client, None, 1, reasons, None)
     assert "event=may_not_subscribe topic=b/+ reason='Not authorized'" in caplog.text
     assert "a/#" not in caplog.text
+
+
+def test_a_thread_that_has_ended_is_noticed(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = Connection(told.client, Echo())
+    monkeypatch.setattr(told.client, "_thread", threading.current_thread())
+    connection.check()
+    monkeypatch.setattr(told.client, "_thread", None)
+    with pytest.raises(FleetError, match="a packet that cannot be read"):
+        connection.check()

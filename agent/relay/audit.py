@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import json
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from agent.canonical import canonical
 from agent.contract import AuditHead
 from agent.relay.keys import fingerprint
 from agent.relay.merkle import Range, leaf_hash
@@ -39,17 +39,8 @@ AuditKind = EventKind | MessageKind | ActKind | LifeKind
 
 MESSAGES: frozenset[str] = frozenset(get_args(MessageKind))
 
-# Bytes are hexadecimal; they also come where a database was meddled with, and must not stop the agent there.
-_ENCODER = json.JSONEncoder(
-    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, default=bytes.hex
-)
 _HEAD_PREFIX = b"vigie-audit-head-1\n"
 _CHAIN_PREFIX = b"vigie-audit-1\n"
-
-
-def canonical(value: Any) -> bytes:
-    """Canonical JSON (RFC 8785) of strings, whole numbers, lists and tables with ASCII keys: all that occurs here."""
-    return _ENCODER.encode(value).encode()
 
 
 def lenient(text: bytes) -> str:

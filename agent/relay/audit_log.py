@@ -23,8 +23,9 @@ from typing import Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
+from agent.canonical import canonical
 from agent.contract import AuditHead
-from agent.relay.audit import AuditKind, Entry, Pruned, canonical, chain_start, fault_of_head, head_line, sign_head
+from agent.relay.audit import AuditKind, Entry, Pruned, chain_start, fault_of_head, head_line, sign_head
 from agent.relay.merkle import HASH_BYTES, Range, spans
 
 _TABLES = """

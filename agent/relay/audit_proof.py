@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from agent.canonical import canonical
 from agent.contract import AuditHead, Sha256
-from agent.relay.audit import Entry, canonical, fault_of_head
+from agent.relay.audit import Entry, fault_of_head
 from agent.relay.audit_read import AuditError, Item, NoAuditError, database_head, database_items, read_entry
 from agent.relay.audit_words import words
 from agent.relay.merkle import (

@@ -29,8 +29,9 @@ from typing import Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
+from agent.canonical import canonical
 from agent.contract import ALARMS, AuditHead, Event, EventData, EventType, topic
-from agent.relay.audit import ActKind, MessageKind, canonical, lenient
+from agent.relay.audit import ActKind, MessageKind, lenient
 from agent.relay.audit_log import AuditLog
 from agent.relay.gate import Release
 from agent.relay.keys import KeyFileError, make_key, read_private_key

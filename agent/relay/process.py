@@ -24,6 +24,7 @@ from types import FrameType
 from pydantic import BaseModel
 
 from agent import __version__, pipe
+from agent.canonical import canonical
 from agent.contract import (
     CONTRACT_VERSION,
     HEALTH_EVERY_S,
@@ -41,7 +42,7 @@ from agent.contract import (
 )
 from agent.notify import notify
 from agent.policy import Policy, local_day
-from agent.relay.audit import MessageKind, canonical, head_line
+from agent.relay.audit import MessageKind, head_line
 from agent.relay.budget import Budget
 from agent.relay.counts import Counts, exact
 from agent.relay.gate import Gate, Release

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.canonical import canonical
 from agent.contract import AuditHead
-from agent.relay.audit import canonical
 from agent.relay.audit_log import AuditLog
 from agent.relay.audit_proof import check_proof, prove_event, prove_growth
 from agent.relay.audit_read import AuditError, NoAuditError

@@ -337,7 +337,7 @@ def _signed(kind: type[BaseModel], key: Ed25519PrivateKey, fields: dict[str, Any
     return canonical(table)
 
 
-def signature_fits(message: Signed, payload: bytes, key: Ed25519PublicKey) -> bool:
+def signature_fits(message: Command | Desired, payload: bytes, key: Ed25519PublicKey) -> bool:
     """Whether a key signed a message.
 
     Args:

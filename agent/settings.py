@@ -46,7 +46,16 @@ else:
 
 DEFAULT_CONFIG = Path("/etc/vigie/vigie.toml")
 #: Environment variables of ours that are no settings.
-_NOT_SETTINGS = frozenset({"VIGIE_DATA", "VIGIE_REQUIRE_RIGS", "VIGIE_CONFIG", "VIGIE_MODEL_MIRROR", "VIGIE_CACHE"})
+_NOT_SETTINGS = frozenset(
+    {
+        "VIGIE_DATA",
+        "VIGIE_REQUIRE_RIGS",
+        "VIGIE_CONFIG",
+        "VIGIE_MODEL_MIRROR",
+        "VIGIE_CACHE",
+        "VIGIE_FLEET_KEY",
+    }
+)
 
 
 class SettingsError(ValueError):

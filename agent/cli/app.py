@@ -15,6 +15,7 @@ from agent.cli import (
     contract,
     demo,
     events,
+    fleet,
     models,
     notice,
     policy,
@@ -61,3 +62,4 @@ app.add_typer(test.app, name="test")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(notice.app, name="notice")
+app.add_typer(fleet.app, name="fleet")

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from agent.canonical import JsonError, canonical, parse
-from agent.contract import BootId, EventType, Name, Sha256, Timestamp
+from agent.contract import BootId, DetectorLabel, LogLevelName, Name, Sha256, Timestamp
 
 VERSION = 1
 #: Largest command, and largest desired configuration, bytes.
@@ -62,13 +62,13 @@ MAY: dict[Role, frozenset[Verb]] = {
 Reason = Literal[
     "bad_args",
     "bad_signature",
-    "busy",
     "clock",
     "expired",
     "from_the_future",
     "interrupted",
     "key_not_valid",
     "key_revoked",
+    "local_edit",
     "malformed",
     "not_allowed",
     "not_configured",
@@ -80,7 +80,6 @@ Reason = Literal[
     "sense",
     "settings",
     "too_large",
-    "too_late",
     "too_long",
     "too_many",
     "unknown_key",
@@ -123,11 +122,11 @@ class Closed(BaseModel):
 class Args(Closed):
     """What a verb may need; every verb takes exactly its own."""
 
-    type: Annotated[str, StringConstraints(pattern=r"^[a-z_.]{3,40}$")] | None = None
+    type: DetectorLabel | None = None
     """Event type, such as `crowd.gathering` (`detector.enable`, `detector.disable`)."""
     zone: Name | None = None
     """Zone; absent: wherever the type is looked for (`detector.enable`, `detector.disable`)."""
-    level: Literal["debug", "info", "warning", "error"] | None = None
+    level: LogLevelName | None = None
     """Least severity logged until the next start (`log.level`)."""
 
 
@@ -179,7 +178,7 @@ class Diagnostics(Closed):
     """Whether the clock was set."""
     mqtt: Literal["5", "3.1.1"]
     """Version of MQTT that is spoken."""
-    log_level: Literal["debug", "info", "warning", "error"]
+    log_level: LogLevelName
     """Least severity logged."""
     paused: bool
     """Whether the privacy shutter is closed."""
@@ -365,8 +364,6 @@ def read_command(payload: bytes) -> Command:
     given = {name for name, value in found.args if value is not None}
     if not needed <= given <= needed | allowed or given != found.args.model_fields_set:
         raise Refused("bad_args", f"{found.verb} takes {', '.join(sorted(needed | allowed)) or 'nothing'}")
-    if found.args.type is not None and found.args.type not in {event_type.label for event_type in EventType}:
-        raise Refused("bad_args", "there is no such event type")
     if found.verb == "pause" and found.counter is None:
         raise Refused("bad_args", "pause needs a counter")
     return found
@@ -398,8 +395,8 @@ def _read(kind: type[Signed], payload: bytes, max_size: int) -> Signed:
         first = error.errors()[0]
         if first["loc"] == ("verb",):
             raise Refused("unknown_verb") from None
-        where = ".".join(map(str, first["loc"]))
-        raise Refused("malformed", f"{where}: {first['type']}"[:200]) from None
+        why: Reason = "bad_args" if first["loc"][:1] == ("args",) else "malformed"
+        raise Refused(why, f"{'.'.join(map(str, first['loc']))}: {first['type']}"[:200]) from None
     except ValueError:
         raise Refused("malformed", "no such time") from None
     return found

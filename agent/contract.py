@@ -21,7 +21,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, WithJsonSchema
 
 OBSERVATION_SIZE = 32
-CONTROL_MAX_SIZE = 4096
+CONTROL_MAX_SIZE = 102_400  # a signed configuration, escaped as a text
 CONTRACT_VERSION = 1
 
 MAX_ZONES = 64
@@ -278,6 +278,10 @@ class ControlCode(enum.IntEnum):
     PAUSE = 1
     RESUME = 2
     SELFTEST = 3
+    DETECTORS = 4
+    CONFIGURE = 5
+    RESTART = 6
+    LOG_LEVEL = 7
 
 
 class ReplyCode(enum.IntEnum):
@@ -525,6 +529,18 @@ class _Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
+_NAME = "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
+#: Part of a topic and of `source`: unique in the fleet, no wildcard, no slash.
+Name = Annotated[str, StringConstraints(pattern=f"^{_NAME}$")]
+_TYPE_LABELS = sorted(_BY_LABEL)
+DetectorLabel = Annotated[
+    str,
+    StringConstraints(pattern="^(" + "|".join(map(re.escape, _TYPE_LABELS)) + ")$"),
+    WithJsonSchema({"type": "string", "enum": _TYPE_LABELS}),
+]
+LogLevelName = Literal["debug", "info", "warning", "error"]
+
+
 class Pause(_Closed):
     """Close the cameras and the microphone (privacy shutter)."""
 
@@ -532,7 +548,7 @@ class Pause(_Closed):
 
 
 class Resume(_Closed):
-    """Open them again."""
+    """Open them again; sense opens none before relay has said pause or resume."""
 
     control: Literal["resume"] = "resume"
 
@@ -543,11 +559,51 @@ class Selftest(_Closed):
     control: Literal["selftest"] = "selftest"
 
 
-Control = Annotated[Pause | Resume | Selftest, Field(discriminator="control")]
-CONTROL: TypeAdapter[Pause | Resume | Selftest] = TypeAdapter(Control)
+class Detector(_Closed):
+    """One kind of detection, everywhere or in one zone."""
+
+    type: DetectorLabel
+    """Such as `crowd.gathering`."""
+    zone: Name | None = None
+    """Zone; absent: wherever it is configured."""
 
 
-def parse_control(message: bytes) -> Pause | Resume | Selftest:
+class Detectors(_Closed):
+    """Run what is configured and permitted, without these."""
+
+    control: Literal["detectors"] = "detectors"
+    off: Annotated[tuple[Detector, ...], Field(max_length=256)] = ()
+    """What a manager has switched off: it can narrow what the policy allows, and nothing else."""
+
+
+class Configure(_Closed):
+    """Sense by the device's own settings and this document of a manager, of which sense checks the signature itself."""
+
+    control: Literal["configure"] = "configure"
+    document: str | None = None
+    """`Desired` of `agent.command`, unchanged; absent: the device's own settings alone."""
+
+
+class Restart(_Closed):
+    """Begin anew, with everything closed in between."""
+
+    control: Literal["restart"] = "restart"
+
+
+class LogLevel(_Closed):
+    """Log from this severity on, until the next start."""
+
+    control: Literal["log_level"] = "log_level"
+    level: LogLevelName
+    """The least severity."""
+
+
+AnyControl = Pause | Resume | Selftest | Detectors | Configure | Restart | LogLevel
+Control = Annotated[AnyControl, Field(discriminator="control")]
+CONTROL: TypeAdapter[AnyControl] = TypeAdapter(Control)
+
+
+def parse_control(message: bytes) -> AnyControl:
     """The control message in `message`.
 
     Raises:
@@ -561,9 +617,6 @@ def parse_control(message: bytes) -> Pause | Resume | Selftest:
         raise ContractError(f"no control message: {error.errors()[0]['type']}") from None
 
 
-_NAME = "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
-#: Part of a topic and of `source`: unique in the fleet, no wildcard, no slash.
-Name = Annotated[str, StringConstraints(pattern=f"^{_NAME}$")]
 #: Reference of the legal basis, as an officer writes it.
 Basis = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ./:_-]{0,39}$")]
 
@@ -698,6 +751,8 @@ class Birth(_Closed):
     """SHA-256 of the configuration, without user names and passwords."""
     policy: Sha256
     """SHA-256 of the policy."""
+    labels: Annotated[tuple[Name, ...], Field(max_length=8)] = ()
+    """Labels of the device, as its settings say."""
 
 
 class State(_Closed):

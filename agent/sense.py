@@ -11,13 +11,14 @@ import datetime as dt
 import logging
 import os
 import random
+import select
 import signal
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from agent import pipe
@@ -30,17 +31,22 @@ from agent.capture.camera import Camera
 from agent.capture.frame import Frame, FrameSource
 from agent.capture.microphone import Microphone, open_sound
 from agent.capture.open import open_source
+from agent.command import Refused
 from agent.contract import (
     MAX_AGE_MS,
     MAX_ONSET_AGE,
     MAX_SLOTS,
     NO_CAMERA,
     NO_ZONE,
+    AnyControl,
     CameraState,
+    Configure,
     ContractError,
     ControlCode,
+    Detectors,
     DetectorState,
     Kind,
+    LogLevel,
     MicrophoneState,
     Observation,
     OnsetError,
@@ -48,10 +54,13 @@ from agent.contract import (
     Phase,
     RateClass,
     ReplyCode,
+    Restart,
     Resume,
+    Selftest,
     SenseState,
     parse_control,
 )
+from agent.desired import with_wanted
 from agent.inference.backend import InferenceError
 from agent.inference.registry import SoundModel
 from agent.notify import notify
@@ -61,7 +70,9 @@ from agent.perception.patch import PatchChecker, open_checker
 from agent.perception.scene import Detections, Detector, Need
 from agent.perception.tag import open_tagger
 from agent.policy import Policy, local_day
-from agent.settings import CameraSettings, MicrophoneSettings, RuleSettings, Settings, mask_url
+from agent.settings import CameraSettings, MicrophoneSettings, RuleSettings, Settings, SettingsError, mask_url
+from agent.supervise import AGAIN
+from agent.trust import TrustFile, check_desired
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +83,10 @@ BACKLOG = 256
 _HEARINGS = 8
 #: Longest wait for a frame, so that control messages and health never wait longer.
 TICK_S = 0.25
+#: Time for a device to close behind the privacy shutter, seconds; a process that ends closes it for certain.
+SHUTTER_S = 8.0
+#: Exit code of a process that must be replaced, since it cannot open or close a device any more.
+_SPENT = 3
 
 
 class SenseError(RuntimeError):
@@ -179,6 +194,17 @@ class Outlet:
                 return
             self._backlog.popleft()
 
+    def name_zones(self, zones: Sequence[str]) -> None:
+        """What a zone is called from now on; no episode is open."""
+        self._zones = {name: index for index, name in enumerate(zones)}
+
+    def wait(self, seconds: float) -> None:
+        """Until relay says something, or so long."""
+        if self._connection is None:
+            time.sleep(seconds)
+        else:
+            select.select([self._connection], [], [], seconds)
+
     def control(self) -> bytes | None:
         """The next raw control message, if there is one."""
         if self._connection is None:
@@ -231,10 +257,19 @@ class Sense:
         policy: Policy,
         outlet: Outlet,
         *,
+        orders: Orders | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], dt.datetime] = lambda: dt.datetime.now().astimezone(),
     ) -> None:
-        """Open the detector and the sources.
+        """Open the detector; the sources open when it runs.
+
+        Args:
+            settings: The configuration, with that of a manager if there is one.
+            policy: What may be detected.
+            outlet: The pipe.
+            orders: What relay has said before; None: nothing, and nobody may change the configuration.
+            clock: Monotonic seconds.
+            wall: Aware wall time.
 
         Raises:
             SenseError: nothing is configured to watch.
@@ -248,7 +283,13 @@ class Sense:
         self._wall = wall
         self._wake = threading.Event()
         self._stop = False
-        self._paused = False
+        self._again = False
+        self._orders = orders or Orders()
+        self._paused = self._orders.paused
+        self._off = frozenset(self._orders.off)
+        self._closing_until: float | None = None
+        """Until when the devices must be closed; None while no pause waits for that."""
+        self._stuck = False
         self._started = clock()
         self._analysed = 0
         self._analysed_then = 0
@@ -322,6 +363,8 @@ class Sense:
         self._tell_health(SenseState.STARTING)
         self._renew_watches()  # before the devices open: what nothing may watch or hear stays closed
         for source in self._sources():
+            if self._paused:
+                source.pause()
             source.start()
         notify("READY=1")
         log.info("event=ready detector=%s cameras=%d", self.detector_state.name.lower(), len(self.cameras))
@@ -335,7 +378,9 @@ class Sense:
             self._tell_health(SenseState.STOPPING)
             self._outlet.close()
             self._log_summary()
-        return 3 if self._spent() else 0
+        if self._again:
+            return AGAIN
+        return _SPENT if self._spent() else 0
 
     def _sources(self) -> list[Camera | Microphone]:
         return [*self.cameras, *([self.microphone] if self.microphone else [])]
@@ -346,7 +391,7 @@ class Sense:
         self._wake.set()
 
     def _spent(self) -> bool:
-        return any(source.spent for source in self._sources())
+        return self._stuck or any(source.spent for source in self._sources())
 
     def _all_ended(self) -> bool:
         if not self.cameras:
@@ -369,6 +414,7 @@ class Sense:
             self._outlet.episode(index, change)
         while (message := self._outlet.control()) is not None:
             self._obey(message)
+        self._see_closed()
         if self._clock() >= self._health_at or self._lost() != self._told_lost:
             self._tell_health(self._state())
             notify("WATCHDOG=1")
@@ -417,9 +463,11 @@ class Sense:
             allowed, refused = self._policy.permitted(camera, today)
             for reason in refused:
                 log.warning("event=detector_refused camera=%s reason=%r", camera.name, reason)
-            rules.append(allowed)
+            rules.append([rule for rule in allowed if self._is_on(rule.type, rule.zone)])
         sound_rules, refused = self._policy.permitted(self._settings.microphone, today)
+        sound_rules = [rule for rule in sound_rules if self._is_on(rule.type, None)]
         watched, missing = watched_joints(self._settings, self._policy, today)
+        watched = [w for w in watched if self._is_on(w.joint.incident.label, w.zone)]
         for reason in [*refused, *missing]:
             log.warning("event=detector_refused sensor=microphone reason=%r", reason)
         plan = (rules, sound_rules, [(w.joint, w.camera, w.zone) for w in watched])
@@ -461,27 +509,75 @@ class Sense:
         except ContractError as error:
             log.warning("event=control_refused reason=%r", str(error))
             return
+        code = ControlCode[control.control.upper()]
         if isinstance(control, Pause):
             self._pause(True)
-            self._reply(ControlCode.PAUSE, ReplyCode.DONE)
-        elif isinstance(control, Resume):
-            self._pause(False)
-            self._reply(ControlCode.RESUME, ReplyCode.DONE)
+            self._closing_until = self._clock() + SHUTTER_S
+        elif isinstance(control, Selftest):
+            self._reply(code, ReplyCode.DONE if selftest(self._detector) else ReplyCode.FAILED)
+        elif isinstance(control, Configure):
+            self._configure(control)
         else:
-            works = selftest(self._detector)
-            self._reply(ControlCode.SELFTEST, ReplyCode.DONE if works else ReplyCode.FAILED)
+            self._do(control)
+            self._reply(code, ReplyCode.DONE)
+
+    def _do(self, control: AnyControl) -> None:
+        """Obey what cannot fail."""
+        if isinstance(control, Resume):
+            self._pause(False)
+        elif isinstance(control, Detectors):
+            self._off = frozenset((detector.type, detector.zone) for detector in control.off)
+            self._day = dt.date.min  # so that the watches are renewed in the next turn
+        elif isinstance(control, LogLevel):
+            logging.getLogger().setLevel(control.level.upper())
+        elif isinstance(control, Restart):
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._close_episodes()
+        self._again = self._stop = True
+
+    def _configure(self, control: Configure) -> None:
+        """Take another document, if it is one that this process would start with: then it starts with it."""
+        if control.document == self._orders.document:
+            self._reply(ControlCode.CONFIGURE, ReplyCode.DONE)
+            return
+        try:
+            check_rules(self._orders.configured(control.document))
+        except (Refused, SettingsError) as error:
+            log.warning("event=document_refused reason=%r", str(error))
+            self._reply(ControlCode.CONFIGURE, ReplyCode.REFUSED)
+            return
+        self._begin_anew()  # what it has seen is told before the reply, and so of the zones before
+        self._reply(ControlCode.CONFIGURE, ReplyCode.DONE)
+
+    def _is_on(self, label: str, zone: str | None) -> bool:
+        """Whether no manager has switched a detector off."""
+        return (label, None) not in self._off and (label, zone) not in self._off
 
     def _pause(self, paused: bool) -> None:
         """The privacy shutter: the devices themselves are closed, not only ignored."""
-        if paused:
+        if paused and not self._paused:
             self._close_episodes()
-        self._paused = paused
+        self._paused, self._closing_until = paused, None
         for source in self._sources():
             if paused:
                 source.pause()
             elif source is not self.microphone or self._listening is not None:
                 source.resume()
         self._tell_health(self._state())
+
+    def _see_closed(self) -> None:
+        """Answer a pause when every device is closed, and end the process where one does not close."""
+        if self._closing_until is None:
+            return
+        if all(source.is_paused for source in self._sources()):
+            self._closing_until = None
+            self._tell_health(self._state())
+            self._reply(ControlCode.PAUSE, ReplyCode.DONE)
+        elif self._clock() > self._closing_until:
+            log.error("event=shutter_stuck hint=the_process_ends_so_that_the_device_closes")
+            self._stuck = self._stop = True
 
     def _reply(self, control: ControlCode, reply: ReplyCode) -> None:
         self._outlet.tell(Observation(Kind.REPLY, control=control, reply=reply))
@@ -515,7 +611,7 @@ class Sense:
 
     def _lost(self) -> list[bool]:
         """Which sources are gone: told at once, not with the next health."""
-        return [source.state in {CameraState.LOST, MicrophoneState.LOST} for source in self._sources()]
+        return [source.is_lost for source in self._sources()]
 
     def _rate(self) -> RateClass:
         if not self._settings.cameras:
@@ -566,6 +662,124 @@ class _Routed:
         ]
 
 
+def check_rules(settings: Settings) -> None:
+    """Whether the behaviours can run by these settings.
+
+    Raises:
+        SettingsError: a rule has a parameter that cannot be.
+    """
+    for camera in settings.cameras:
+        Watch(camera)
+    watched_joints(settings)
+
+
+@dataclass(slots=True)
+class Orders:
+    """What relay says to a sense that starts.
+
+    Attributes:
+        own: Settings of the device's own files.
+        trust: Who may sign a document.
+        document: Settings of a manager, signed; None: the own ones alone.
+        off: Types, and zones or None for all, that are switched off.
+        paused: Whether the privacy shutter is closed.
+    """
+
+    own: Settings = field(default_factory=Settings)
+    trust: TrustFile | None = None
+    document: str | None = None
+    off: tuple[tuple[str, str | None], ...] = ()
+    paused: bool = False
+
+    def configured(self, document: str | None) -> Settings:
+        """The settings with a document, whose signature is checked here: relay's word for it does not count.
+
+        Raises:
+            Refused: nobody that is trusted signed it for this device.
+            SettingsError: it has what a manager may not change, or what cannot be.
+        """
+        if document is None:
+            return self.own
+        if self.trust is None:
+            raise Refused("unknown_key", "nobody is trusted")
+        device = self.own.device
+        found = check_desired(document.encode(), f"{device.site}/{device.name}", self.trust.current(), None)
+        return with_wanted(self.own, found.settings)
+
+
+class _Waiting:
+    """A sense that has not begun: every device is closed until relay says what to do."""
+
+    def __init__(self, outlet: Outlet, own: Settings, trust: TrustFile) -> None:
+        self._outlet = outlet
+        self.orders = Orders(own, trust)
+        self._ready = False
+
+    def until_told(self) -> None:
+        """Wait until relay has said by what to sense, and then pause or resume."""
+        self._outlet.tell(Observation(Kind.HEALTH, sense=SenseState.STARTING))
+        notify("READY=1")
+        self._ready = False
+        while not self._ready:
+            self._outlet.flush()
+            while not self._ready and (message := self._outlet.control()) is not None:
+                self._hear(message)
+            if not self._ready:
+                self._outlet.wait(TICK_S)
+                notify("WATCHDOG=1")
+
+    def _hear(self, message: bytes) -> None:
+        try:
+            control = parse_control(message)
+        except ContractError as error:
+            log.warning("event=control_refused reason=%r", str(error))
+            return
+        code, reply = ControlCode[control.control.upper()], ReplyCode.DONE
+        if isinstance(control, Configure):
+            self.orders.document = control.document
+            return  # it is answered when it is known to work
+        if isinstance(control, Detectors):
+            self.orders.off = tuple((detector.type, detector.zone) for detector in control.off)
+        elif isinstance(control, (Pause, Resume)):
+            self.orders.paused = isinstance(control, Pause)
+            self._ready = True
+        elif isinstance(control, LogLevel):
+            logging.getLogger().setLevel(control.level.upper())
+        elif isinstance(control, Selftest):
+            reply = ReplyCode.FAILED  # no detector is open
+        self.answer(code, reply)
+
+    def answer(self, control: ControlCode, reply: ReplyCode) -> None:
+        """Answer relay."""
+        self._outlet.tell(Observation(Kind.REPLY, control=control, reply=reply))
+        self._outlet.flush()
+
+
+def _begun(outlet: Outlet, own: Settings, policy: Policy, trust: TrustFile) -> Sense:
+    """A sense that keeps relay's orders; a document with which it cannot be is refused, and others are waited for.
+
+    Raises:
+        SenseError, SettingsError, InferenceError: it cannot be without a document either.
+    """
+    waiting = _Waiting(outlet, own, trust)
+    while True:
+        waiting.until_told()
+        document = waiting.orders.document
+        try:
+            settings = waiting.orders.configured(document)
+            check_rules(settings)
+            outlet.name_zones(settings.zone_names)
+            sense = Sense(settings, policy, outlet, orders=waiting.orders)
+        except (Refused, SettingsError, SenseError, InferenceError) as error:
+            if document is None:
+                raise
+            log.error("event=document_refused reason=%r", str(error))  # noqa: TRY400 - the reason says it all
+            waiting.answer(ControlCode.CONFIGURE, ReplyCode.REFUSED)
+            continue
+        waiting.answer(ControlCode.CONFIGURE, ReplyCode.DONE)
+        return sense
+
+
 def sense_main(settings: Settings, policy: Policy, connection: socket.socket | None) -> int:
     """Run the sensing process.
 
@@ -591,4 +805,6 @@ def sense_main(settings: Settings, policy: Policy, connection: socket.socket | N
         return client
 
     log.info("event=starting pid=%d", os.getpid())
-    return Sense(settings, policy, Outlet(connect, connection, settings.zone_names, time.monotonic)).run()
+    trust = TrustFile(settings.fleet.trust_file, service=connection is None)
+    outlet = Outlet(connect, connection, settings.zone_names, time.monotonic)
+    return _begun(outlet, settings, policy, trust).run()

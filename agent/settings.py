@@ -96,6 +96,7 @@ class DeviceSettings(_Table):
 
     site: Name = Field("site", description="Site of the device: the first level of its topics.")
     name: Name = Field("camera", description="Name of the device, unique in the fleet; the CN of its certificate.")
+    labels: tuple[Name, ...] = Field((), max_length=8, description="Labels by which `vigie fleet` chooses devices.")
 
 
 class MqttSettings(_Table):
@@ -147,6 +148,22 @@ class AuditSettings(_Table):
     )
     head_every_s: float = Field(
         3600, ge=10, le=86_400, description="Time between two heads of the audit log on topic `audit/head`, seconds."
+    )
+
+
+class FleetSettings(_Table):
+    """What a manager may ask of this device over the broker."""
+
+    trust_file: Path = Field(
+        Path("/etc/vigie/trust.toml"),
+        description="Keys that may sign commands and configurations; without it nobody may.",
+    )
+    trial_s: float = Field(
+        120,
+        ge=1,
+        le=3600,
+        description="Time for a new configuration to bring up every camera that worked before, seconds; else the one "
+        "before comes back.",
     )
 
 
@@ -348,6 +365,7 @@ class Settings(BaseSettings):
     mqtt: MqttSettings = MqttSettings()
     journal: JournalSettings = JournalSettings()
     audit: AuditSettings = AuditSettings()
+    fleet: FleetSettings = FleetSettings()
     pipe: PipeSettings = PipeSettings()
     inference: InferenceSettings = InferenceSettings()
     microphone: MicrophoneSettings = MicrophoneSettings()

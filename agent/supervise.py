@@ -21,13 +21,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 #: A child that leaves with one of these knows that another start would not help (see the table in agent.cli.app).
 _HOPELESS = frozenset({2})
+#: What a process says that is to begin anew by itself: `begin_anew`.
+AGAIN = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,3 +220,16 @@ def never_dump_core() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0)
+
+
+def begin_anew(keep: int | None = None) -> NoReturn:
+    """Run the same command anew in this process, so that nobody who watches it counts a death.
+
+    Args:
+        keep: A file descriptor that goes on; all others above the standard ones are closed.
+    """
+    for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        with contextlib.suppress(OSError):  # the one that listed them is gone
+            if number > 2 and number != keep:
+                os.set_inheritable(number, False)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line

@@ -89,6 +89,16 @@ class Sensor(ABC, Generic[_State, _Source]):
             self._thread.join(10)
 
     @property
+    def is_paused(self) -> bool:
+        """Whether the device is closed behind the shutter; the numbers of the two enumerations do not compare."""
+        return self.state is self._states.PAUSED
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the device is gone."""
+        return self.state is self._states.LOST
+
+    @property
     def _reading(self) -> bool:
         return not self._stop.is_set() and not self._shutter.is_set()
 

@@ -10,6 +10,7 @@ from agent.cli.run import PipeFd
 
 def relay(config: ConfigFile = None, pipe_fd: PipeFd = None) -> None:
     """Run the relaying process: gate, journal and MQTT, without any camera, microphone or model."""
+    import os
     import socket
 
     from agent.policy import load_policy
@@ -17,7 +18,7 @@ def relay(config: ConfigFile = None, pipe_fd: PipeFd = None) -> None:
     from agent.relay.mqtt import MqttError
     from agent.relay.process import relay_main
     from agent.settings import SettingsError
-    from agent.supervise import die_with_parent, never_dump_core
+    from agent.supervise import AGAIN, begin_anew, die_with_parent, never_dump_core
 
     settings = loaded(config)
     start_log(settings)
@@ -26,11 +27,13 @@ def relay(config: ConfigFile = None, pipe_fd: PipeFd = None) -> None:
         die_with_parent()
     try:
         policy = load_policy(settings.policy_file, service=pipe_fd is None)
-        code = relay_main(settings, policy, socket.socket(fileno=pipe_fd) if pipe_fd is not None else None)
+        code = relay_main(settings, policy, socket.socket(fileno=os.dup(pipe_fd)) if pipe_fd is not None else None)
     except (SettingsError, MqttError) as error:
         fail(str(error), 2)
     except (JournalFullError, OSError) as error:
         fail(str(error), 3)
     except JournalError as error:
         fail(str(error), 2)
+    if code == AGAIN:
+        begin_anew(pipe_fd)
     raise typer.Exit(code)

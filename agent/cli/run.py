@@ -31,13 +31,14 @@ def sense(config: ConfigFile = None, pipe_fd: PipeFd = None) -> None:
 
     As a service it connects to relay's socket and refuses to run where it could reach the outside.
     """
+    import os
     import socket
 
     from agent.inference.backend import InferenceError
     from agent.policy import load_policy
     from agent.sense import SenseError, sense_main
     from agent.settings import SettingsError
-    from agent.supervise import die_with_parent, never_dump_core
+    from agent.supervise import AGAIN, begin_anew, die_with_parent, never_dump_core
 
     settings = loaded(config)
     start_log(settings)
@@ -46,8 +47,10 @@ def sense(config: ConfigFile = None, pipe_fd: PipeFd = None) -> None:
         die_with_parent()
     try:
         policy = load_policy(settings.policy_file, service=pipe_fd is None)
-        connection = socket.socket(fileno=pipe_fd) if pipe_fd is not None else None
+        connection = socket.socket(fileno=os.dup(pipe_fd)) if pipe_fd is not None else None
         code = sense_main(settings, policy, connection)
     except (SettingsError, SenseError, InferenceError) as error:
         fail(str(error), 2)
+    if code == AGAIN:
+        begin_anew(pipe_fd)
     raise typer.Exit(code)

@@ -189,6 +189,10 @@ class Gate:
         """
         return dict(self._counts)
 
+    def succeed(self, before: Gate) -> None:
+        """Go on with the counters and the buckets of the gate before: another configuration brings no new burst."""
+        self._counts, self._bits, self._bucket = before._counts, before._bits, before._bucket
+
     def take(self, message: bytes, waited_s: float = 0.0) -> Observation | None:
         """Let one message in.
 

@@ -35,6 +35,7 @@ from agent.relay.audit import ActKind, MessageKind, lenient
 from agent.relay.audit_log import AuditLog
 from agent.relay.gate import Release
 from agent.relay.keys import KeyFileError, make_key, read_private_key
+from agent.relay.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -178,6 +179,7 @@ class Journal:
             database.executescript(_OUTBOX)
             source = f"/vigie/{self._site}/{self._device}"
             self._audit = AuditLog(database, self._key, source, self._audit_max_bytes, self._wall)
+            self.ledger = Ledger(database)
         except BaseException:
             database.close()
             raise
@@ -329,6 +331,17 @@ class Journal:
                 self._audit.append(kind, [(None, body)], at)
             self._audit.prune()
         self._said = said
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[Callable[[ActKind, str], None]]:
+        """One transaction that changes the ledger; what it gives records an act with it, as `record` does.
+
+        Raises:
+            JournalFullError: the disk is full; nothing was changed.
+        """
+        with self._transaction():
+            yield lambda kind, body: self._audit.append(kind, [(None, body)])
+            self._audit.prune()
 
     def note_in_force(self, kind: Literal["configuration", "policy"], digest: str) -> None:
         """Record which configuration or policy is in force from now on, if it is another one than before.

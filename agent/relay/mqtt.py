@@ -3,6 +3,9 @@
 Each connection is a new client of paho, so that nothing is kept in two places: what is not acknowledged stands in the
 outbox and is sent again. MQTT 5 is tried first; a broker that does not know it gets 3.1.1. The pause between two tries
 doubles and is jittered, since a whole fleet loses its broker at the same moment.
+
+The broker keeps the session for a day, so that a command reaches a device that was away. What comes in is acknowledged
+when relay says so, which is when it is on the disk; what was under way when relay died comes again.
 """
 
 from __future__ import annotations
@@ -20,9 +23,12 @@ from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from agent.command import DESIRED_MAX_SIZE, LONGEST
 from agent.contract import Status, topic
 from agent.settings import MqttSettings
 
@@ -35,6 +41,12 @@ _POLL_S = 0.5
 _RESERVED = 4
 _MOST_UNDER_WAY = 65_535
 _NO_ANSWER = "the broker gave no answer to the greeting; its TLS, ACL or MQTT version may not fit"
+#: Messages from the broker that wait for relay; a hostile broker that sends more finds them dropped.
+_INCOMING = 64
+#: How many of them an honest broker has under way, and how large they are, bytes.
+_RECEIVE_MAXIMUM, _LARGEST_PACKET = 32, 65_536
+#: Longest Correlation Data that is echoed, bytes.
+_CORRELATION = 256
 #: A connection that lasts this long was a good one: the next pause is short again.
 _STABLE_S = 10.0
 _V5, _V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
@@ -66,7 +78,30 @@ class Acknowledged:
     refused: str | None
 
 
-Happening = Connected | Disconnected | Acknowledged
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message for the device.
+
+    Attributes:
+        topic: Its topic.
+        payload: Its payload; of one that is too large the beginning, which is too large too.
+        retained: Whether the broker kept it, or was asked to (MQTT 5).
+        response: Response Topic of MQTT 5.
+        correlation: Correlation Data of MQTT 5.
+        number: Packet identifier.
+        connection: Where it came from.
+    """
+
+    topic: str
+    payload: bytes
+    retained: bool
+    response: str | None
+    correlation: bytes | None
+    number: int
+    connection: paho.Client
+
+
+Happening = Connected | Disconnected | Acknowledged | Incoming
 
 
 def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
@@ -89,9 +124,22 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
 
 
 def new_client(
-    settings: MqttSettings, client_id: str, protocol: MQTTProtocolVersion, *, reconnect: bool = False
+    settings: MqttSettings,
+    client_id: str,
+    protocol: MQTTProtocolVersion,
+    *,
+    reconnect: bool = False,
+    stays: bool = False,
 ) -> paho.Client:
     """A client of paho with the names and keys of the settings.
+
+    Args:
+        settings: The broker.
+        client_id: Unique there.
+        protocol: Version of MQTT.
+        reconnect: Whether paho connects again by itself.
+        stays: Whether the broker keeps the session (of MQTT 5: as `connect` says), and who it is for acknowledges by
+            hand.
 
     Raises:
         MqttError: a file of the settings cannot be used.
@@ -99,8 +147,10 @@ def new_client(
     client = paho.Client(
         CallbackAPIVersion.VERSION2,
         client_id,
+        clean_session=None if protocol is _V5 else not stays,
         protocol=protocol,
         reconnect_on_failure=reconnect,
+        manual_ack=stays,
     )
     client.connect_timeout = _CONNECT_TIMEOUT_S
     context = tls_context(settings)
@@ -135,7 +185,11 @@ class Link:
         self._status_topic = topic(site, device, "status")
         self.will = Status(state="offline", boot=boot).model_dump_json().encode()
         """What the broker says on `status` when the connection ends without a goodbye."""
+        self._subscriptions = {topic(site, device, "cmd", "+"): 2, topic(site, device, "config", "desired"): 0}
         self._queue: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+        self._incoming: queue.Queue[Incoming] = queue.Queue(_INCOMING)
+        self.flooded = 0
+        """Messages dropped since the broker sent too many at once."""
         self.wake, self._waker = socket.socketpair()
         """Becomes readable when there are happenings."""
         self._waker.setblocking(False)
@@ -157,18 +211,39 @@ class Link:
         with contextlib.suppress(BlockingIOError):
             while self.wake.recv(4096):
                 pass
-        found = []
+        found: list[Happening] = []
         with contextlib.suppress(queue.Empty):
             while True:
                 found.append(self._queue.get_nowait())
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self._incoming.get_nowait())
         return found
 
-    def publish(self, topic_name: str, payload: bytes, *, retain: bool = False) -> int | None:
-        """Hand a message to the connection with QoS 1; its number, or None when there is no connection."""
+    def take_in(self, message: Incoming) -> None:
+        """Tell the broker that a message need not come again."""
+        if message.number and message.connection is self._client:
+            message.connection.ack(message.number, 1)
+
+    def publish(
+        self, topic_name: str, payload: bytes, *, retain: bool = False, correlation: bytes | None = None
+    ) -> int | None:
+        """Hand a message to the connection with QoS 1; its number, or None when there is no connection.
+
+        Args:
+            topic_name: Its topic.
+            payload: Its payload.
+            retain: Whether the broker keeps it.
+            correlation: Correlation Data; MQTT 3.1.1 has none.
+        """
         client = self._client
         if client is None or not self._accepted:
             return None
-        info = client.publish(topic_name, payload, qos=1, retain=retain)
+        properties = None
+        if correlation is not None and self._protocol is _V5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = correlation
+        info = client.publish(topic_name, payload, qos=1, retain=retain, properties=properties)
         return info.mid if info.rc is MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def stop(self) -> None:
@@ -202,14 +277,21 @@ class Link:
         self._reason = "the broker closed the connection"
         protocol = self._protocol
         try:
-            client = new_client(self._settings, self._client_id, protocol)
+            client = new_client(self._settings, self._client_id, protocol, stays=True)
             client.will_set(self._status_topic, self.will, qos=1, retain=True)
             client.max_inflight_messages_set(self._settings.inflight + _RESERVED)
             client.on_connect = self._on_connect
             client.on_disconnect = self._on_disconnect
             client.on_publish = self._on_publish
+            client.on_message = self._on_message
             self._client = client
-            client.connect(self._settings.host, self._settings.port, self._settings.keepalive_s)
+            settings = self._settings
+            if protocol is _V5:
+                client.connect(
+                    settings.host, settings.port, settings.keepalive_s, clean_start=False, properties=_session()
+                )
+            else:
+                client.connect(settings.host, settings.port, settings.keepalive_s)
             # In paho's own thread: publishing from another one is safe only then.
             client.loop_start()
             self._wait_for_the_end()
@@ -243,13 +325,23 @@ class Link:
     def _on_connect(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        del client, userdata, flags
+        del userdata, flags
         if reason.is_failure:
             self._reason = f"the broker refuses the connection: {reason}"
             return
         allowed = min(self._settings.inflight + _RESERVED, getattr(properties, "ReceiveMaximum", _MOST_UNDER_WAY))
         self.window = max(1, allowed - _RESERVED)
         self._accepted = True
+        if self._protocol is _V5:
+            # As published, so that a command that somebody has the broker keep is known by that.
+            client.subscribe(
+                [
+                    (name, SubscribeOptions(1, retainAsPublished=True, retainHandling=handling))
+                    for name, handling in self._subscriptions.items()
+                ]
+            )
+        else:
+            client.subscribe([(name, 1) for name in self._subscriptions])
         self._tell(Connected("5" if self._protocol is _V5 else "3.1.1"))
 
     def _on_disconnect(
@@ -269,3 +361,33 @@ class Link:
         del userdata, properties
         if client is self._client:
             self._tell(Acknowledged(message, str(reason) if reason.is_failure else None))
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        del userdata
+        response = getattr(message.properties, "ResponseTopic", None)
+        correlation = getattr(message.properties, "CorrelationData", None)
+        incoming = Incoming(
+            message.topic,
+            bytes(message.payload[: DESIRED_MAX_SIZE + 1]),
+            bool(message.retain),
+            response,
+            correlation if correlation is not None and len(correlation) <= _CORRELATION else None,
+            message.mid if message.qos else 0,
+            client,
+        )
+        try:
+            self._incoming.put_nowait(incoming)
+        except queue.Full:
+            self.flooded += 1
+            return
+        with contextlib.suppress(OSError):
+            self._waker.send(b"x")
+
+
+def _session() -> Properties:
+    """What is asked of the broker in MQTT 5."""
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = int(LONGEST.total_seconds())
+    properties.ReceiveMaximum = _RECEIVE_MAXIMUM
+    properties.MaximumPacketSize = _LARGEST_PACKET
+    return properties

@@ -18,6 +18,7 @@ import signal
 import socket
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
@@ -25,16 +26,23 @@ from pydantic import BaseModel
 
 from agent import __version__, pipe
 from agent.canonical import canonical
+from agent.command import Diagnostics, Result
 from agent.contract import (
     CONTRACT_VERSION,
     HEALTH_EVERY_S,
+    AnyControl,
     Birth,
     CameraState,
+    ControlCode,
     DetectorNotice,
     DetectorState,
+    EventType,
     Kind,
+    LogLevelName,
     MicrophoneState,
     Observation,
+    ReplyCode,
+    Restart,
     SenseState,
     Status,
     Suppressed,
@@ -44,17 +52,22 @@ from agent.notify import notify
 from agent.policy import Policy, local_day
 from agent.relay.audit import MessageKind, head_line
 from agent.relay.budget import Budget
+from agent.relay.commands import Commands
+from agent.relay.configuration import Configuration
 from agent.relay.counts import Counts, exact
 from agent.relay.gate import Gate, Release
 from agent.relay.health import health_of
 from agent.relay.journal import Journal, JournalFullError, Row
 from agent.relay.local import LocalServer, LocalStatus
-from agent.relay.mqtt import Acknowledged, Connected, Disconnected, Link
+from agent.relay.mqtt import Acknowledged, Connected, Disconnected, Incoming, Link
 from agent.relay.notice import NoticeError, notice
 from agent.relay.permits import Permits
 from agent.relay.state import States
 from agent.relay.totals import DailyTotals
+from agent.relay.trial import Trial, faults
 from agent.settings import Settings, SettingsError
+from agent.supervise import AGAIN
+from agent.trust import TrustFile
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +96,21 @@ class _Message:
         document: What it says.
         levels: Further levels of the topic.
         retain: Whether the broker keeps it.
+        path: The topic below the device's root, where it is not made of kind and levels.
+        correlation: Correlation Data of MQTT 5.
     """
 
     kind: MessageKind
     document: BaseModel
     levels: tuple[str, ...] = ()
     retain: bool = False
+    path: str = ""
+    correlation: bytes | None = None
+
+    @property
+    def where(self) -> str:
+        """The topic below the device's root."""
+        return self.path or "/".join((self.kind, *self.levels))
 
     def payload(self) -> str:
         """What the broker gets."""
@@ -96,48 +118,51 @@ class _Message:
 
     def recorded(self) -> str:
         """What the audit log gets: the payload, and where the topic says more than the kind, the topic."""
-        if not self.levels:
+        if self.where == self.kind:
             return self.payload()
-        return canonical({"payload": self.payload(), "topic": "/".join((self.kind, *self.levels))}).decode()
+        return canonical({"payload": self.payload(), "topic": self.where}).decode()
 
 
 class Relay:
     """The relaying loop."""
 
-    def __init__(
-        self, settings: Settings, policy: Policy, journal: Journal, link: Link, connection: socket.socket | None
+    def __init__(  # noqa: PLR0915 - what the loop knows stands in one place
+        self,
+        settings: Settings,
+        policy: Policy,
+        journal: Journal,
+        link: Link,
+        connection: socket.socket | None,
+        trust: TrustFile | None = None,
     ) -> None:
         """Set up.
 
         Args:
-            settings: The configuration.
+            settings: The configuration of the device's own files.
             policy: The policy.
             journal: Audit log and outbox, open.
             link: Connection to the broker, not started.
             connection: Inherited end of the pipe; None to listen for sense.
+            trust: Who may command the device; None: whoever the file of the settings names.
 
         Raises:
             JournalFullError: the disk is full, so that nobody would know what runs from now on.
             PipeError: the pipe's socket cannot be made.
             OSError: the status socket cannot be made.
         """
-        _record_start(journal, settings, policy, link)
-        self._settings = settings
+        trust = trust or TrustFile(settings.fleet.trust_file, service=connection is None)
+        self._configuration = Configuration(settings.journal.folder, settings, trust, journal.boot, _utc)
         self._policy = policy
         self._journal = journal
         self._link = link
-        self._permits = Permits(policy, [*settings.cameras, settings.microphone])
-        self._permits.look(local_day(_utc()))
-        self._gate = Gate(settings, policy, now=time.monotonic, wall=_utc, synced=_synced)
-        cost, per_day = exact(policy.gate.count_epsilon), exact(policy.gate.count_epsilon_per_day)
-        self._counts = Counts(
-            [zone.name for camera in settings.cameras for zone in camera.zones],
-            policy,
-            self._gate,
-            Budget(cost, per_day, settings.journal.folder / "budget.json"),
-            wall=_utc,
-            synced=_synced,
-        )
+        self._adopt(self._configuration.settings)
+        _record_start(journal, self._settings, policy, link)
+        target = f"{settings.device.site}/{settings.device.name}"
+        self._commands = Commands(target, journal, trust, self, _utc, _synced)
+        self._trial = Trial(self._configuration, self.control, self._tell_reported, time.monotonic)
+        self._deaf = not self._configuration.confirmed
+        """Whether sense may still run by another configuration, so that nobody knows what its zones are."""
+        self._again = False
         self._states = States(journal.boot)
         self._totals = DailyTotals(journal.boot, policy.gate.k, _utc().date())
         self._suppressed: Suppressed | None = None
@@ -176,9 +201,31 @@ class Relay:
             self._selector.register(connection, selectors.EVENT_READ, self._on_sense)
         if self._listener:
             self._selector.register(self._listener, selectors.EVENT_READ, self._on_newcomer)
+        self._commands.go_on()
+        self._give_orders()
+
+    def _adopt(self, settings: Settings, before: Gate | None = None) -> None:
+        """Understand what sense says by these settings from now on."""
+        policy = self._policy
+        self._settings = settings
+        self._permits = Permits(policy, [*settings.cameras, settings.microphone])
+        self._permits.look(local_day(_utc()))
+        gate = Gate(settings, policy, now=time.monotonic, wall=_utc, synced=_synced)
+        if before is not None:
+            gate.succeed(before)
+        self._gate = gate
+        cost, per_day = exact(policy.gate.count_epsilon), exact(policy.gate.count_epsilon_per_day)
+        self._counts = Counts(
+            [zone.name for camera in settings.cameras for zone in camera.zones],
+            policy,
+            gate,
+            Budget(cost, per_day, settings.journal.folder / "budget.json"),
+            wall=_utc,
+            synced=_synced,
+        )
 
     def run(self) -> int:
-        """Relay until a signal; the exit code of the process."""
+        """Relay until a signal or a restart; the exit code of the process."""
         wake, waker = socket.socketpair()
         waker.setblocking(False)
         self._selector.register(wake, selectors.EVENT_READ, lambda: wake.recv(64))
@@ -197,7 +244,7 @@ class Relay:
             self._close()
             wake.close()
             waker.close()
-        return 0
+        return AGAIN if self._again else 0
 
     def turn(self) -> None:
         """Wait for something to do, and do it."""
@@ -231,6 +278,10 @@ class Relay:
         self._suppressed = self._totals.due(_utc().date(), self._gate.counters) or self._suppressed
         if self._suppressed is not None and self._say(_Message("suppressed", self._suppressed)):
             self._suppressed = None
+        with self._kept():
+            self._commands.look()
+        with self._kept():
+            self._trial.judge(self._health, self._wrong(), _utc() if _synced() else None)
         if not self._disk_full:
             self._record_said()
             self._tell_head()
@@ -240,14 +291,18 @@ class Relay:
 
         It is not kept for later, since the next one says it better.
         """
+        return self._protocol is not None and None not in self._hand(*messages)
+
+    def _hand(self, *messages: _Message) -> list[int | None]:
+        """Record messages, and hand them to the connection; their numbers there."""
         if self._protocol is None:
-            return False
+            return [None] * len(messages)
         self._unrecorded.extend((message.kind, message.recorded(), _utc()) for message in messages)
         self._record_said()
-        handed = [
-            self._link.publish(self._topic(m.kind, *m.levels), m.payload().encode(), retain=m.retain) for m in messages
+        return [
+            self._link.publish(self._topic(m.where), m.payload().encode(), retain=m.retain, correlation=m.correlation)
+            for m in messages
         ]
-        return None not in handed
 
     def _record_said(self) -> None:
         """Record what leaves; on a full disk try again later."""
@@ -295,6 +350,7 @@ class Relay:
         pipe.stamp(connection)
         self._sense = connection
         self._selector.register(connection, selectors.EVENT_READ, self._on_sense)
+        self._give_orders()
 
     def _hang_up(self) -> None:
         if self._sense is not None:
@@ -313,6 +369,8 @@ class Relay:
             if not message:
                 self._hang_up()
                 return
+            if self._deaf and message[1:2] == bytes([Kind.EPISODE]):
+                continue
             observation = self._gate.take(message, waited_s)
             if observation is not None:
                 self._hear(observation)
@@ -320,11 +378,114 @@ class Relay:
     def _hear(self, observation: Observation) -> None:
         if observation.kind is Kind.REPLY:
             log.debug("event=reply control=%s answer=%s", observation.control.name, observation.reply.name)
+            self._on_reply(observation.control, observation.reply)
             return
         self._heard_at = time.monotonic()
         if observation.sense is SenseState.STARTING:
             self._gate.sense_restarted()
+            if self._health is None or self._health.sense is not SenseState.STARTING:
+                self._trial.sense_starts()
+            self._give_orders()
         self._health = observation
+
+    def _give_orders(self) -> None:
+        """Tell a sense that starts by what it senses, and last whether it may open anything."""
+        for order in (self._trial.order(), *self._commands.orders()):
+            self.control(order)
+
+    def _on_reply(self, control: ControlCode, reply: ReplyCode) -> None:
+        with self._kept():
+            if control is ControlCode.CONFIGURE:
+                self._on_configured(reply)
+            else:
+                self._commands.answered(control, reply)
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Whatever cannot be written now is tried again with the next turn, answer or start."""
+        try:
+            yield
+        except JournalFullError:
+            pass  # said where the disk is found to be full
+        except OSError as error:
+            log.error("event=not_kept reason=%r", str(error))  # noqa: TRY400 - the reason says it all
+
+    def _on_configured(self, reply: ReplyCode) -> None:
+        """Sense has taken the configuration, and what it says from here on is to be understood by it; or it has not."""
+        if reply is not ReplyCode.DONE:
+            self._trial.refused(reply)
+            return
+        if self._configuration.confirmed:
+            return
+        self._commit(self._gate.flush())
+        self._adopt(self._configuration.settings, self._gate)
+        with contextlib.suppress(JournalFullError):
+            self._journal.note_in_force("configuration", self._settings.digest())
+        self._deaf, self._health = False, None
+        self._configuration.confirm()
+        self.announce()
+
+    def _wrong(self) -> frozenset[str]:
+        """What is wrong with the device, as sense says."""
+        silent = time.monotonic() - self._heard_at > SENSE_SILENCE_S
+        return faults(None if silent else self._health, self._settings)
+
+    def _tell_reported(self) -> None:
+        """Publish what became of the desired configuration."""
+        self._say(_Message("reported", self._configuration.reported(), path="config/reported", retain=True))
+
+    def control(self, control: AnyControl) -> None:
+        """Tell sense, if it is there; a sense that comes later is given its orders."""
+        if self._sense is None:
+            return
+        try:
+            self._sense.send(control.model_dump_json(exclude_none=True).encode(), socket.MSG_DONTWAIT)
+        except OSError as error:
+            log.warning("event=sense_not_told control=%s reason=%r", control.control, str(error))
+
+    def tell(self, path: str, result: Result, correlation: bytes | None) -> int | None:
+        """Publish a command's result below the device's root."""
+        return self._hand(_Message("result", result, path=path, correlation=correlation))[0]
+
+    def announce(self) -> None:
+        """Publish birth, status and all else that is retained."""
+        if self._protocol is not None:
+            self._tell_all()
+
+    def diagnostics(self) -> Diagnostics:
+        """How the device is."""
+        return Diagnostics.model_validate(
+            {
+                "agent": __version__,
+                "uptime_s": int(time.monotonic() - self._started),
+                "outbox_events": self._journal.depth,
+                "evicted": self._journal.evicted,
+                "clock": "synced" if _synced() else "unsynced",
+                "mqtt": self._protocol or "5",
+                "log_level": logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower(),
+                "paused": self._commands.paused,
+                "off": tuple(f"{label} {zone}" if zone else label for label, zone in self._journal.ledger.off()),
+                "reasons": self._status().reasons,
+            }
+        )
+
+    def log_level(self, level: LogLevelName) -> None:
+        """Log from this severity on, until the next start."""
+        logging.getLogger().setLevel(level.upper())
+
+    def restart(self) -> None:
+        """Begin anew, and have sense do so."""
+        self.control(Restart())
+        self._again = self._stop = True
+
+    def places(self, label: str) -> tuple[list[str | None], list[str | None]]:
+        """Zones with a rule of a type (None: a rule without a zone), and those of them where the policy allows it."""
+        rules = [rule for camera in self._settings.cameras for rule in camera.rules] + [
+            *self._settings.microphone.rules
+        ]
+        there = [rule.zone for rule in rules if rule.type == label]
+        today = local_day(_utc())
+        return there, [z for z in there if not isinstance(self._policy.entry(EventType.parse(label), z, today), str)]
 
     def _commit(self, releases: list[Release]) -> None:
         """Release what may leave; on a full disk hold it back and try again with the next turn."""
@@ -356,9 +517,13 @@ class Relay:
 
     def _on_broker(self) -> None:
         for happening in self._link.happenings():
-            if isinstance(happening, Acknowledged):
+            if isinstance(happening, Incoming):
+                self._on_incoming(happening)
+            elif isinstance(happening, Acknowledged):
                 row = self._under_way.pop(happening.message, None)
                 if row is None:
+                    with contextlib.suppress(JournalFullError):
+                        self._commands.acknowledged(happening.message)
                     continue
                 if happening.refused is None:
                     self._answered.append(row.seq)
@@ -375,10 +540,27 @@ class Relay:
                 self._protocol, self._broker_reason = None, happening.reason
                 self._under_way.clear()
 
+    def _on_incoming(self, incoming: Incoming) -> None:
+        """Obey a command, or take a configuration, and have the broker forget it once it is on the disk."""
+        if incoming.topic == self._topic("config", "desired"):
+            self._trial.take(incoming.payload, _utc() if _synced() else None, self._wrong())
+        else:
+            try:
+                self._commands.take(incoming)
+            except JournalFullError as error:
+                log.warning("event=command_waits reason=%r", str(error))
+                return  # it comes again with the next connection
+        self._link.take_in(incoming)
+
     def _begin_connection(self) -> None:
         """Everything that is not acknowledged is sent again, after birth and status."""
         self._under_way.clear()
         self._last_sent = 0
+        self._tell_all()
+        self._commands.retell()
+
+    def _tell_all(self) -> None:
+        """What the broker keeps of this device."""
         self._told = None
         status = self._status()
         states = [_Message("state", self._states[key], key, retain=True) for key in self._states]
@@ -388,6 +570,7 @@ class Relay:
         if self._head:
             self._link.publish(self._topic("audit", "head"), self._head, retain=True)
         self._tell_notice()
+        self._tell_reported()
 
     def _settle_answers(self) -> None:
         if not self._answered:
@@ -498,6 +681,7 @@ class Relay:
             detectors=detectors,
             config=self._settings.digest(),
             policy=self._policy.digest(),
+            labels=self._settings.device.labels,
         )
 
     def _on_ask(self) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-_CONNECT, _CONNACK, _PUBLISH, _PUBACK, _DISCONNECT = 1, 2, 3, 4, 14
+_CONNECT, _CONNACK, _PUBLISH, _PUBACK, _SUBSCRIBE, _SUBACK, _DISCONNECT = 1, 2, 3, 4, 8, 9, 14
 _NOT_AUTHORIZED = 0x87
 _UNACCEPTABLE_VERSION = 0x01
 _PATIENCE_S = 20.0
@@ -52,15 +52,19 @@ class Connection:
         level: Protocol level of CONNECT: 4 is MQTT 3.1.1, 5 is MQTT 5.
         published: Messages in their order.
         said_goodbye: Whether DISCONNECT came.
+        subscribed: Topic filters.
+        acknowledged: Packet identifiers of deliveries that were acknowledged.
     """
 
     level: int = 0
+    subscribed: list[str] = field(default_factory=list)
+    acknowledged: list[int] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
     said_goodbye: bool = False
 
 
 class ScriptedBroker:
-    """A few packets of MQTT 3.1.1 and 5 on loopback: CONNECT, PUBLISH with QoS 1, DISCONNECT. It delivers nothing."""
+    """A few packets of MQTT 3.1.1 and 5 on loopback. It delivers what `deliver` says, and nothing else."""
 
     def __init__(self) -> None:
         self.manners = [Manners()]
@@ -81,6 +85,23 @@ class ScriptedBroker:
     def published(self) -> list[Published]:
         """All messages of all connections."""
         return [message for connection in self.connections for message in connection.published]
+
+    def deliver(self, topic: str, payload: bytes, number: int, *, retain: bool = False, response: str = "") -> None:
+        """Send a message with QoS 1 to whoever is connected.
+
+        Args:
+            topic: Its topic.
+            payload: Its payload.
+            number: Its packet identifier.
+            retain: Whether it says that it is retained.
+            response: Response Topic, for MQTT 5.
+        """
+        name, properties = topic.encode(), b""
+        if self.connections[-1].level == 5:
+            asked = b"\x08" + len(response).to_bytes(2, "big") + response.encode() if response else b""
+            properties = bytes([len(asked)]) + asked
+        body = len(name).to_bytes(2, "big") + name + number.to_bytes(2, "big") + properties + payload
+        self._sockets[-1].sendall(bytes([_PUBLISH << 4 | 2 | retain]) + _length(len(body)) + body)
 
     def drop(self) -> None:
         """Cut all connections, as a broker that dies does."""
@@ -133,6 +154,12 @@ class ScriptedBroker:
             if message.qos and manners.acknowledges:
                 denied = seen.level == 5 and message.topic in manners.denies
                 return _packet(_PUBACK, number + (bytes([_NOT_AUTHORIZED]) if denied else b""))
+        if kind == _PUBACK:
+            seen.acknowledged.append(int.from_bytes(body[:2], "big"))
+        if kind == _SUBSCRIBE:
+            names = list(_filters(body[2:] if seen.level != 5 else body[3 + body[2] :]))
+            seen.subscribed += names
+            return _packet(_SUBACK, body[:2] + (b"\0" if seen.level == 5 else b"") + b"\1" * len(names))
         if kind == _DISCONNECT:
             seen.said_goodbye = True
             return None
@@ -141,6 +168,24 @@ class ScriptedBroker:
 
 def _packet(kind: int, body: bytes) -> bytes:
     return bytes([kind << 4, len(body)]) + body
+
+
+def _filters(body: bytes) -> Iterator[str]:
+    """The topic filters of a SUBSCRIBE, each with a byte of options behind it."""
+    while body:
+        end = 2 + int.from_bytes(body[:2], "big")
+        yield body[2:end].decode()
+        body = body[end + 1 :]
+
+
+def _length(value: int) -> bytes:
+    """A variable byte integer."""
+    found = b""
+    while True:
+        value, low = divmod(value, 128)
+        found += bytes([low | (128 if value else 0)])
+        if not value:
+            return found
 
 
 def _remaining_length(next_byte: Callable[[], int]) -> int:
@@ -175,7 +220,7 @@ def _parse_publish(head: int, body: bytes, level: int) -> tuple[Published, bytes
     number = body[end : end + 2] if qos else b""
     rest = body[end + len(number) :]
     if level == 5:
-        rest = rest[1 + rest[0] :]  # properties; relay sets none
+        rest = rest[1 + rest[0] :]  # properties, which are short
     return Published(name, rest, qos, bool(head & 1)), number
 
 

@@ -183,9 +183,10 @@ def test_birth_comes_first_and_is_retained_as_status_is(broker: ScriptedBroker, 
         root = "vigie/v1/site/camera/"
         return {(m.topic.removeprefix(root).partition("/")[0], m.retain) for m in broker.published()}
 
-    bench.until(lambda: len(kinds()) == 5, "birth, notice, status, the audit log's head and an event")
+    bench.until(lambda: len(kinds()) == 6, "birth, notice, status, configuration, the audit log's head and an event")
     assert broker.published()[0].topic.endswith("/birth")
-    assert kinds() == {("birth", True), ("notice", True), ("status", True), ("audit", True), ("event", False)}
+    told = {"birth", "notice", "status", "config", "audit"}
+    assert kinds() == {*((kind, True) for kind in told), ("event", False)}
 
 
 def test_what_was_not_acknowledged_is_sent_again_under_its_id(broker: ScriptedBroker, start: Start) -> None:

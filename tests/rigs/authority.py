@@ -73,10 +73,10 @@ class Authority:
 
 
 def mutual_tls(authority: Authority, folder: Path) -> list[str]:
-    """Lines of mosquitto: certificates for both, the CN is the user, each user writes below its own name only."""
+    """Lines of mosquitto: certificates for both, the CN is the user, a device stays below its own name."""
     cert, key = authority.issue("broker")
     acl = folder / "acl"
-    acl.write_text("pattern write vigie/v1/+/%u/#\nuser manager\ntopic read vigie/#\n")
+    acl.write_text("pattern readwrite vigie/v1/+/%u/#\nuser manager\ntopic readwrite vigie/#\n")
     return [
         f"cafile {authority.file}",
         f"certfile {cert}",

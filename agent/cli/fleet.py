@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agent.cli import fleet_config, fleet_devices, fleet_keys, fleet_send
 from agent.cli.common import ConfigFile
 from agent.cli.fleet_common import Broker
 
@@ -42,3 +43,11 @@ def fleet(
         "password_file": password_file,
     }
     context.obj = Broker(config, options)
+
+
+app.command(name="list")(fleet_devices.list_)
+app.command()(fleet_devices.show)
+app.command()(fleet_devices.watch)
+app.command()(fleet_send.send)
+app.add_typer(fleet_keys.app, name="keys")
+app.add_typer(fleet_config.app, name="config")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from agent.cli.common import fail
 
 if TYPE_CHECKING:
     from agent.fleet.client import Client
+    from agent.fleet.roster import Choice, Device
     from agent.settings import MqttSettings
 
 Site = Annotated[str | None, typer.Option("--site", help="Devices of this site alone.")]
@@ -22,6 +23,11 @@ Labels = Annotated[
 Devices = Annotated[list[str] | None, typer.Option("--device", help="Devices of this name; several: any of them.")]
 SigningKey = Annotated[
     Path, typer.Option("--key", help="PEM file of the Ed25519 key that signs.", envvar="VIGIE_FLEET_KEY")
+]
+Everything = Annotated[bool, typer.Option("--all", help="All devices, where no site, label or device is named.")]
+Patience = Annotated[float, typer.Option(min=1, help="How long the answers are waited for, seconds.")]
+Quiet = Annotated[
+    float, typer.Option(min=0.1, help="The broker has told of all devices when it is silent for so long, seconds.")
 ]
 
 
@@ -58,3 +64,55 @@ def connection(context: typer.Context) -> Iterator[Client]:
             yield client
     except FleetError as error:
         fail(str(error), 3)
+
+
+def choice(site: str | None, labels: list[str] | None, devices: list[str] | None) -> Choice:
+    """Which devices are meant."""
+    from agent.fleet.roster import Choice
+
+    return Choice(site, frozenset(labels or ()), frozenset(devices or ()))
+
+
+def chosen(
+    client: Client,
+    site: str | None,
+    labels: list[str] | None,
+    devices: list[str] | None,
+    everything: bool,
+    quiet: float,
+) -> list[Device]:
+    """The devices that something is to be done to; ends the command where none is, or nobody said that all are."""
+    from agent.fleet.roster import roster
+
+    if not (site or labels or devices or everything):
+        fail("which devices? --site, --label, --device, or --all", 2)
+    found = roster(client, choice(site, labels, devices), quiet)
+    if not found:
+        fail("the broker knows no such device", 3)
+    return found
+
+
+@contextmanager
+def counted(what: str, number: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar of devices, on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=number)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def print_outcomes(rows: Sequence[tuple[str, str, str]]) -> None:
+    """A table of devices, states and reasons, and how many there are of each state."""
+    from collections import Counter
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("device", "state", "reason", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    typer.echo(", ".join(f"{n} {state}" for state, n in Counter(state for _, state, _ in rows).items()), err=True)

@@ -7,7 +7,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,18 @@ class Client:
         if info.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise FleetError(f"{self.where}: connection lost")
         self._settled(info.mid, f"may not publish on {topic}")
+
+    def publish_all(self, messages: Sequence[tuple[str, bytes]], *, retain: bool = False) -> list[str | None]:
+        """Publish many with QoS 1, all under way at once; for each None, or why the broker does not have it.
+
+        Args:
+            messages: Topic and payload of each.
+            retain: Whether the broker keeps them.
+        """
+        numbers = [self._client.publish(name, payload, qos=1, retain=retain).mid for name, payload in messages]
+        with self._changed:
+            self._changed.wait_for(lambda: all(n in self._answers for n in numbers), _ANSWER_S + len(messages) / 100)
+            return [self._answers.pop(number, "the broker does not answer") for number in numbers]
 
     def take(self, timeout: float) -> Message | None:
         """The next message, or None when there is none for so many seconds."""

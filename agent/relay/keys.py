@@ -1,4 +1,4 @@
-"""The device's Ed25519 key that signs the audit log: a PEM file that its owner alone can read (RFC 8410)."""
+"""Ed25519 keys as PEM files that their owner alone can read (RFC 8410): the audit log's, and those of managers."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
         pem = path.read_bytes()
         mode = path.stat().st_mode
     except OSError as error:
-        raise KeyFileError(f"{path}: the audit log's key cannot be read: {error.strerror}") from error
+        raise KeyFileError(f"{path}: the private key cannot be read: {error.strerror}") from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise KeyFileError(f"{path}: others can read the audit log's key: chmod 600 {path}")
+        raise KeyFileError(f"{path}: others can read the private key: chmod 600 {path}")
     try:
         key = serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError) as error:

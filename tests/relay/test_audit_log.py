@@ -393,9 +393,9 @@ def open_to_others(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (open_to_others, "others can read the audit log's key: chmod 600"),
+        (open_to_others, "others can read the private key: chmod 600"),
         (broken_key("no key"), "is no unencrypted private key in PEM"),
-        (lambda _: None, "the audit log's key cannot be read: No such file or directory"),
+        (lambda _: None, "the private key cannot be read: No such file or directory"),
     ],
 )
 def test_a_key_that_is_named_must_be_usable(

@@ -297,13 +297,11 @@ def test_a_command_succeeds_once_though_it_comes_three_times_and_relay_is_killed
 
 def test_a_command_waits_at_the_broker_for_a_relay_that_is_dead(rig: Rig) -> None:
     manager = rig.manager
-    for number in range(5):
-        rig.kill("relay")
-        request = f"while-dead-{number}"
-        manager.send(command(KEY, HERE, "log.level", request, now(), args={"level": "info"}), "log.level")
-        assert manager.over(request, 60)["state"] == "succeeded"
-        steps = [said["state"] for said in rig.audited("command") if said.get("request") == request]
-        assert steps == ["accepted", "succeeded"]
+    rig.kill("relay")
+    manager.send(command(KEY, HERE, "log.level", "while-dead", now(), args={"level": "info"}), "log.level")
+    assert manager.over("while-dead", 60)["state"] == "succeeded"
+    steps = [said["state"] for said in rig.audited("command") if said.get("request") == "while-dead"]
+    assert steps == ["accepted", "succeeded"]
 
 
 def zone(name: str, **camera: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The contract as documents for others: JSON Schemas, AsyncAPI 3.0 and the byte layout of an observation.
 
-Made from `agent.contract` alone, written to `deploy/` by `vigie contract export`, and compared with it by a test.
+Made from `agent.contract` and `agent.command`, written to `deploy/` by `vigie contract export`, and compared with it by
+a test.
 
 The schemas are JSON Schema draft 7, which AsyncAPI 3.0 reads without a schema format of its own
 (https://www.asyncapi.com/docs/reference/specification/v3.0.0#schemaObject). They describe what is sent: a field that is
@@ -18,6 +19,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from agent.command import VERBS, Command, Desired, Reported, Result
 from agent.contract import (
     CONTRACT_VERSION,
     CONTROL,
@@ -50,6 +52,8 @@ from agent.contract import (
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 _BINDING = "0.2.0"
+#: Channels whose message has another name.
+_MESSAGE_OF = {"response": "result"}
 _DEVICE = {
     "site": {"description": "Site of the device."},
     "device": {"description": "Name of the device, unique in the fleet."},
@@ -87,7 +91,10 @@ def documents() -> dict[str, str]:
 def schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schema of each message, by its name."""
     adapters: dict[str, TypeAdapter[Any]] = {"control": CONTROL}
-    models: tuple[type[BaseModel], ...] = (Event, Status, Birth, State, Count, Health, Suppressed, AuditHead, Notice)
+    models: tuple[type[BaseModel], ...] = (
+        *(Event, Status, Birth, State, Count, Health, Suppressed, AuditHead, Notice),
+        *(Command, Result, Desired, Reported),
+    )
     adapters.update({model.__name__.lower(): TypeAdapter(model) for model in models})
     return {name: _schema(adapter) for name, adapter in adapters.items()}
 
@@ -104,12 +111,15 @@ def asyncapi() -> dict[str, Any]:
     """The AsyncAPI 3.0 document; payloads refer to `schemas/*.json` beside it."""
     types = {"type": {"description": "What happened.", "enum": [event_type.label for event_type in EventType]}}
     zone = {"zone": {"description": "Zone of the device."}}
+    verb = {"verb": {"description": "What to do.", "enum": list(VERBS)}}
+    reply = {"reply": {"description": "Further levels of the Response Topic (MQTT 5); one level or more."}}
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Vigie",
             "version": f"{CONTRACT_VERSION}.0.0",
-            "description": "What a Vigie device tells a broker: what happens, never who.",
+            "description": "What a Vigie device tells a broker: what happens, never who; and what it obeys. The number "
+            "in an event's id counts up by one within a boot, so that a gap is seen.",
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": "application/json",
@@ -125,6 +135,13 @@ def asyncapi() -> dict[str, Any]:
             "suppressed": _channel("suppressed", topic("{site}", "{device}", "suppressed"), _DEVICE),
             "audithead": _channel("audithead", topic("{site}", "{device}", "audit", "head"), _DEVICE),
             "notice": _channel("notice", topic("{site}", "{device}", "notice"), _DEVICE),
+            "command": _channel("command", topic("{site}", "{device}", "cmd", "{verb}"), _DEVICE | verb),
+            "result": _channel("result", topic("{site}", "{device}", "cmd", "{verb}", "result"), _DEVICE | verb),
+            "response": _channel(
+                "result", topic("{site}", "{device}", "cmd", "{verb}", "result", "{reply}"), _DEVICE | verb | reply
+            ),
+            "desired": _channel("desired", topic("{site}", "{device}", "config", "desired"), _DEVICE),
+            "reported": _channel("reported", topic("{site}", "{device}", "config", "reported"), _DEVICE),
         },
         "operations": {
             "sendEvent": _send("event", "Tell what happens.", retain=False),
@@ -136,6 +153,11 @@ def asyncapi() -> dict[str, Any]:
             "sendSuppressed": _send("suppressed", "Tell how much was held back in a day.", retain=False),
             "sendAuditHead": _send("audithead", "Commit to the audit log, at fixed intervals.", retain=True),
             "sendNotice": _send("notice", "Tell the public what is detected, and why.", retain=True),
+            "receiveCommand": _receive("command", "Obey a signed command that is not retained.", answer="result"),
+            "sendResult": _send("result", "Tell how far a command is.", retain=False),
+            "sendResponse": _send("response", "The same, where the command names a Response Topic.", retain=False),
+            "receiveDesired": _receive("desired", "Take the signed, retained configuration.", answer="reported"),
+            "sendReported": _send("reported", "Tell what became of the configuration.", retain=True),
         },
         "components": {
             "messages": {
@@ -148,6 +170,10 @@ def asyncapi() -> dict[str, Any]:
                 "suppressed": _message("suppressed", "What was held back", "application/json"),
                 "audithead": _message("audithead", "Signed head of the audit log", "application/json"),
                 "notice": _message("notice", "What the public may know of the device", "application/json"),
+                "command": _message("command", "Signed command", "application/json"),
+                "result": _message("result", "How far a command is", "application/json"),
+                "desired": _message("desired", "Signed configuration", "application/json"),
+                "reported": _message("reported", "What became of the configuration", "application/json"),
             }
         },
     }
@@ -166,8 +192,19 @@ def _send(name: str, summary: str, *, retain: bool) -> dict[str, Any]:
         "action": "send",
         "channel": {"$ref": f"#/channels/{name}"},
         "summary": summary,
-        "messages": [{"$ref": f"#/channels/{name}/messages/{name}"}],
+        "messages": [{"$ref": f"#/channels/{name}/messages/{_MESSAGE_OF.get(name, name)}"}],
         "bindings": {"mqtt": {"qos": 1, "retain": retain, "bindingVersion": _BINDING}},
+    }
+
+
+def _receive(name: str, summary: str, *, answer: str) -> dict[str, Any]:
+    return {
+        "action": "receive",
+        "channel": {"$ref": f"#/channels/{name}"},
+        "summary": summary,
+        "messages": [{"$ref": f"#/channels/{name}/messages/{name}"}],
+        "bindings": {"mqtt": {"qos": 1, "bindingVersion": _BINDING}},
+        "reply": {"channel": {"$ref": f"#/channels/{answer}"}},
     }
 
 

@@ -24,6 +24,7 @@ from agent.contract import (
     Status,
 )
 from agent.documents import asyncapi, documents, schemas
+from agent.relay.audit import MESSAGES
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 EVENT: dict[str, Any] = {
@@ -75,8 +76,10 @@ def test_a_schema_is_valid_and_closed_everywhere(name: str) -> None:
     schema = schemas()[name]
     jsonschema.Draft7Validator.check_schema(schema)
     objects = [node for node in nodes(schema) if node.get("type") == "object"]
-    assert objects
-    assert all(node["additionalProperties"] is False for node in objects)
+    # The device's own settings have a schema of their own: vigie config schema.
+    settings = [schema["properties"].get("settings")] if name in {"desired", "reported"} else []
+    assert len(objects) > len(settings)
+    assert all(node["additionalProperties"] is False for node in objects if node not in settings)
     assert not any(node.get("type") == "null" for node in nodes(schema))
 
 
@@ -166,20 +169,44 @@ def test_the_asyncapi_document_has_the_structure_of_version_3() -> None:
 
 
 def test_events_are_not_retained_and_states_are() -> None:
-    retained = {name: operation["bindings"]["mqtt"]["retain"] for name, operation in asyncapi()["operations"].items()}
+    retained = {
+        name: operation["bindings"]["mqtt"]["retain"]
+        for name, operation in asyncapi()["operations"].items()
+        if operation["action"] == "send"
+    }
     assert {name for name, retains in retained.items() if retains} == {
         "sendStatus",
         "sendBirth",
         "sendState",
         "sendAuditHead",
         "sendNotice",
+        "sendReported",
     }
     assert {name for name, retains in retained.items() if not retains} == {
         "sendEvent",
         "sendCount",
         "sendHealth",
         "sendSuppressed",
+        "sendResult",
+        "sendResponse",
     }
+
+
+def test_everything_that_the_journal_records_as_a_message_has_a_channel() -> None:
+    first = {channel["address"].split("/")[4] for channel in asyncapi()["channels"].values()}
+    in_other_words = {"will": "status", "reported": "config", "result": "cmd"}
+    assert {in_other_words.get(kind, kind) for kind in MESSAGES} <= first
+    assert {"event", "audit"} <= first
+
+
+def test_a_command_and_a_configuration_name_where_their_answer_is() -> None:
+    document = asyncapi()
+    answers = {
+        operation["channel"]["$ref"]: operation["reply"]["channel"]["$ref"]
+        for operation in document["operations"].values()
+        if operation["action"] == "receive"
+    }
+    assert answers == {"#/channels/command": "#/channels/result", "#/channels/desired": "#/channels/reported"}
 
 
 def test_the_byte_table_covers_every_byte_once() -> None:

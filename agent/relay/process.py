@@ -64,7 +64,7 @@ from agent.relay.notice import NoticeError, notice
 from agent.relay.permits import Permits
 from agent.relay.state import States
 from agent.relay.totals import DailyTotals
-from agent.relay.trial import Trial, faults
+from agent.relay.trial import Trial
 from agent.settings import Settings, SettingsError
 from agent.supervise import AGAIN
 from agent.trust import TrustFile
@@ -281,7 +281,8 @@ class Relay:
         with self._kept():
             self._commands.look()
         with self._kept():
-            self._trial.judge(self._health, self._wrong(), _utc() if _synced() else None)
+            silent = time.monotonic() - self._heard_at > SENSE_SILENCE_S
+            self._trial.judge(None if silent else self._health, _utc() if _synced() else None)
         if not self._disk_full:
             self._record_said()
             self._tell_head()
@@ -386,6 +387,8 @@ class Relay:
             if self._health is None or self._health.sense is not SenseState.STARTING:
                 self._trial.sense_starts()
             self._give_orders()
+        elif observation.sense is not SenseState.STOPPING:
+            self._trial.hear(observation, self._settings)
         self._health = observation
 
     def _give_orders(self) -> None:
@@ -424,11 +427,6 @@ class Relay:
         self._deaf, self._health = False, None
         self._configuration.confirm()
         self.announce()
-
-    def _wrong(self) -> frozenset[str]:
-        """What is wrong with the device, as sense says."""
-        silent = time.monotonic() - self._heard_at > SENSE_SILENCE_S
-        return faults(None if silent else self._health, self._settings)
 
     def _tell_reported(self) -> None:
         """Publish what became of the desired configuration."""
@@ -543,7 +541,7 @@ class Relay:
     def _on_incoming(self, incoming: Incoming) -> None:
         """Obey a command, or take a configuration, and have the broker forget it once it is on the disk."""
         if incoming.topic == self._topic("config", "desired"):
-            self._trial.take(incoming.payload, _utc() if _synced() else None, self._wrong())
+            self._trial.take(incoming.payload, _utc() if _synced() else None)
         else:
             try:
                 self._commands.take(incoming)

@@ -20,31 +20,29 @@ log = logging.getLogger(__name__)
 
 #: For so long, or a quarter of the trial where that is shorter, the device must have done well, seconds.
 SETTLED_S = 10.0
+#: After so long a device that has said nothing of itself is tried all the same, seconds.
+KNOWN_S = 60.0
 #: Starts of sense in one trial from which on the configuration is what ends it.
 STARTS = 4
 
 _WELL = {CameraState.LIVE, CameraState.ENDED, CameraState.PAUSED}
 
 
-def faults(health: Observation | None, settings: Settings) -> frozenset[str]:
-    """What is wrong with a device, in words of its own.
+def parts(health: Observation, settings: Settings) -> dict[str, bool | None]:
+    """How each part of a device is: well or not, or None while nobody knows since it is being opened.
 
     Args:
-        health: What sense said last; None while it says nothing.
+        health: What sense says.
         settings: By which it runs.
     """
-    if health is None:
-        return frozenset({"sense"})
-    found = {
-        f"camera {camera.name}"
+    found: dict[str, bool | None] = {
+        f"camera {camera.name}": None if state is CameraState.CONNECTING else state in _WELL
         for camera, state in zip(settings.cameras, health.cameras, strict=False)
-        if state not in _WELL
     }
-    if health.microphone in {MicrophoneState.LOST, MicrophoneState.CONNECTING}:
-        found.add("microphone")
-    if health.detector is not DetectorState.MODEL:
-        found.add(f"detector {health.detector.name.lower()}")
-    return frozenset(found)
+    ear = health.microphone
+    found["microphone"] = None if ear is MicrophoneState.CONNECTING else ear is not MicrophoneState.LOST
+    found["detector"] = health.detector is DetectorState.MODEL
+    return found
 
 
 class Trial:
@@ -73,6 +71,9 @@ class Trial:
         self._starts = 0
         self._well_since: float | None = None
         self._until = 0.0
+        self._now_as: dict[str, bool | None] = {}
+        self._lately: dict[str, bool] = {}  # as it was when it was known last, so that a restart hides no fault
+        self._known_by = now() + KNOWN_S
         self._begin()
 
     def _begin(self) -> None:
@@ -83,15 +84,19 @@ class Trial:
         """By which document sense is to run."""
         return Configure(document=self._configuration.document)
 
-    def take(self, payload: bytes, wall: dt.datetime | None, wrong: frozenset[str]) -> None:
-        """Try a document; one that comes while another is on trial waits for its end.
+    def hear(self, health: Observation, settings: Settings) -> None:
+        """Follow how the device is; the arguments are those of `parts`."""
+        self._now_as = parts(health, settings)
+        self._lately.update({part: well for part, well in self._now_as.items() if well is not None})
+
+    def take(self, payload: bytes, wall: dt.datetime | None) -> None:
+        """Try a document; one that comes while another is on trial, or nobody knows how the device is, waits.
 
         Args:
             payload: As it came.
             wall: Aware wall time; None while nobody knows it.
-            wrong: What is wrong with the device at present.
         """
-        if self._configuration.on_trial:
+        if self._configuration.on_trial or (not self._lately and self._now() < self._known_by):
             self._waiting = payload
             return
         self._waiting = None
@@ -99,7 +104,8 @@ class Trial:
             return
         told = self._configuration.reported()
         try:
-            if self._configuration.take(payload, wall, wrong):
+            faults = frozenset(part for part, well in self._lately.items() if not well)
+            if self._configuration.take(payload, wall, faults):
                 self._begin()
                 self._starts = 0
                 self._ask_sense(self.order())
@@ -122,24 +128,24 @@ class Trial:
         self._ask_sense(self.order())
         self._tell()
 
-    def judge(self, health: Observation | None, wrong: frozenset[str], wall: dt.datetime | None) -> None:
+    def judge(self, health: Observation | None, wall: dt.datetime | None) -> None:
         """Keep a document with which the device has done well, and take back one with which it has not.
 
         Args:
-            health: What sense has said last since it runs by the document; None before that.
-            wrong: What is wrong with the device at present.
+            health: What sense has said last since it runs by the document; None before that, and while it is silent.
             wall: As for `take`.
         """
         configuration = self._configuration
         if not configuration.on_trial:
             if self._waiting is not None:
-                self.take(self._waiting, wall, wrong)
+                self.take(self._waiting, wall)
             return
         if health is not None and health.sense is SenseState.PAUSED:
             self._begin()
             return
         here = health is not None and health.sense in {SenseState.READY, SenseState.DEGRADED}
-        if not (configuration.confirmed and here and wrong <= configuration.before):
+        worse = {part for part, well in self._now_as.items() if not well} - configuration.before
+        if not (configuration.confirmed and here) or worse:
             self._well_since = None
         elif self._well_since is None:
             self._well_since = self._now()

@@ -158,6 +158,30 @@ def _in_force(what: str) -> Callable[[dict[str, Any]], str]:
     return told
 
 
+def _command(body: dict[str, Any]) -> str:
+    by = f" of key {body['key']}" + (f" ({body['name']})" if "name" in body else "") if "key" in body else ""
+    args = "".join(f" {value}" for value in body.get("args", {}).values())
+    reason = f", because of: {body['reason']}" if "reason" in body else ""
+    return f"command {body['verb']}{args}{by}, request {body['request'] or 'unreadable'}: {body['state']}{reason}"
+
+
+def _shutter(what: str) -> Callable[[dict[str, Any]], str]:
+    return lambda body: f"privacy shutter to be {what}, by key {body['key']}, request {body['request']}"
+
+
+def _result(body: dict[str, Any]) -> str:
+    reason = f", because of: {body['reason']}" if "reason" in body else ""
+    request = body.get("request_id", "unreadable")
+    return f"told that command {body['topic'][1]}, request {request}, is {body['state']}{reason}"
+
+
+def _reported(body: dict[str, Any]) -> str:
+    reason = f", because of: {body['reason']}" if "reason" in body else ""
+    wanted = f"version {body['version']} is {body['state']}" if "version" in body else body["state"]
+    in_force = f"version {body['in_force']}" if "in_force" in body else "the device's own files"
+    return f"told of its configuration: {wanted}{reason}; in force: {in_force}, with its zones and rules"
+
+
 def _replaced(body: dict[str, Any]) -> str:
     return f"this log begins anew, since the one before was not usable ({body['reason']}); kept as {body['kept_as']}"
 
@@ -178,6 +202,11 @@ _TOLD: dict[str, Callable[[dict[str, Any]], str]] = {
     "suppressed": _suppressed,
     "configuration": _in_force("configuration"),
     "policy": _in_force("policy"),
+    "command": _command,
+    "pause": _shutter("closed"),
+    "resume": _shutter("opened"),
+    "result": _result,
+    "reported": _reported,
     "replaced": _replaced,
     "migrated": _migrated,
 }

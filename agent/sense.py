@@ -294,7 +294,7 @@ class Sense:
         self._analysed = 0
         self._analysed_then = 0
         self._health_at = clock()
-        self._told_lost: list[bool] = []
+        self._told_there: list[tuple[bool, bool]] = []
         self._rated_at = clock()
         self._last_rate = RateClass.STOPPED
         self._day = dt.date.min
@@ -415,7 +415,7 @@ class Sense:
         while (message := self._outlet.control()) is not None:
             self._obey(message)
         self._see_closed()
-        if self._clock() >= self._health_at or self._lost() != self._told_lost:
+        if self._clock() >= self._health_at or self._there() != self._told_there:
             self._tell_health(self._state())
             notify("WATCHDOG=1")
         self._outlet.flush()
@@ -605,13 +605,13 @@ class Sense:
                 rate=self._rate(),
             )
         )
-        self._told_lost = self._lost()
+        self._told_there = self._there()
         self._health_at = self._clock() + HEALTH_INTERVAL_S
         self._outlet.flush()
 
-    def _lost(self) -> list[bool]:
-        """Which sources are gone: told at once, not with the next health."""
-        return [source.is_lost for source in self._sources()]
+    def _there(self) -> list[tuple[bool, bool]]:
+        """Which sources are live and which are gone: told at once, not with the next health."""
+        return [(source.is_live, source.is_lost) for source in self._sources()]
 
     def _rate(self) -> RateClass:
         if not self._settings.cameras:

@@ -94,6 +94,11 @@ class Sensor(ABC, Generic[_State, _Source]):
         return self.state is self._states.PAUSED
 
     @property
+    def is_live(self) -> bool:
+        """Whether the device gives what it should."""
+        return self.state is self._states.LIVE
+
+    @property
     def is_lost(self) -> bool:
         """Whether the device is gone."""
         return self.state is self._states.LOST

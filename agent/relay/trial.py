@@ -152,7 +152,7 @@ class Trial:
         settled = min(SETTLED_S, configuration.settings.fleet.trial_s / 4)
         if self._well_since is not None and self._now() - self._well_since >= settled:
             configuration.accept()
-        elif self._now() >= self._until or self._starts >= STARTS:
+        elif (self._now() >= self._until and self._well_since is None) or self._starts >= STARTS:
             configuration.roll_back("worse" if here else "sense")
             self._ask_sense(self.order())
         else:

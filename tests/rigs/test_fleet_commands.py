@@ -56,7 +56,7 @@ def write_device(folder: Path, port: int, authority: Authority) -> Path:
         f'policy_file = "{folder}/policy.toml"\n[device]\nsite = "old-port"\nname = "cam-07"\n'
         f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\nca_file = "{authority.file}"\ncert_file = "{cert}"\n'
         f'key_file = "{key}"\nbackoff_min_s = 0.1\nbackoff_max_s = 0.5\n'
-        f'[journal]\nfolder = "{folder}/journal"\n[fleet]\ntrust_file = "{folder}/trust.toml"\ntrial_s = 12\n'
+        f'[journal]\nfolder = "{folder}/journal"\n[fleet]\ntrust_file = "{folder}/trust.toml"\ntrial_s = 30\n'
         f'[pipe]\nsocket = "{folder}/pipe.sock"\nstatus_socket = "{folder}/status.sock"\n'
         '[inference]\ndetector = "motion"\n'
         '[[camera]]\nname = "north"\nsource = "sim:crowd?people=8&seconds=3600"\nfps = 5\n'
@@ -317,12 +317,12 @@ def test_a_good_configuration_is_applied_and_a_bad_one_rolls_back_by_itself(rig:
     assert told["in_force"] == 1
     assert [z["name"] for z in told["settings"]["camera"][0]["zone"]] == ["pier"]
     manager.push(2, zone("pier", source="v4l2:/dev/video63"))
-    told = manager.reported("rolled_back", version=2, seconds=90)
+    told = manager.reported("rolled_back", version=2, seconds=120)
     assert told["reason"] in {"worse", "sense"}
     assert told["in_force"] == 1
     wait_for(lambda: (manager.retained("birth") or {}).get("config") == told["config"], 40, "the one before is back")
-    wait_for(lambda: (manager.retained("status") or {})["state"] in {"ready", "degraded"}, 40, "it looks again")
-    assert "camera" not in (manager.retained("status") or {})["reasons"]
+    seeing = {"detector"}  # moving blobs serve, and nothing else is amiss
+    wait_for(lambda: set((manager.retained("status") or {})["reasons"]) == seeing, 60, "the camera is back")
     for version, settings, reason in (
         (3, {"policy_file": "/tmp/mine.toml"}, "settings"),
         (4, {"fleet": {"trust_file": "/tmp/mine.toml"}}, "settings"),
@@ -455,7 +455,7 @@ def test_100_000_fuzzed_commands_are_refused_in_bounded_time(tmp_path: Path) -> 
                     payload[at:at] = draw.choice((b"[" * 900, b'{"a":' * 500, b"9" * 3000, b"\\u0000" * 99, b'"v":1,'))
             if not payload:
                 break
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             if json.loads(payload) in [json.loads(one) for one in good]:
                 continue  # a space or the same byte: it is as it was signed
         began = time.perf_counter()

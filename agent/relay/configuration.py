@@ -110,6 +110,7 @@ class Configuration:
         self._target = f"{own.device.site}/{own.device.name}"
         local = hashlib.sha256(local_words(own)).hexdigest()
         self._kept = self._read(local)
+        self._void = False
         self.settings, self._in_force = self._effective()
         """The settings by which sense should run."""
         kept = self._kept
@@ -147,19 +148,25 @@ class Configuration:
             os.close(folder)
 
     def _effective(self) -> tuple[Settings, int | None]:
-        """Settings and version of what is on trial or in force; what can no longer be used goes."""
-        for name in ("trial", "accepted"):
-            text: str | None = getattr(self._kept, name)
-            if text is None:
-                continue
-            try:
-                found = check_desired(text.encode(), self._target, self._trust.current(), None)
-                return with_wanted(self._own, found.settings), found.version
-            except (Refused, SettingsError) as error:
-                log.error("event=document_void %s reason=%r", name, str(error))  # noqa: TRY400
-                setattr(self._kept, name, None)
-                self._kept.confirmed = False
-                self._say("rejected", error.reason if isinstance(error, Refused) else "settings")
+        """Settings and version of what is on trial or in force; a document that nobody trusted signed any more is void.
+
+        It is kept, so that it is in force again once the trust file is in order again.
+        """
+        self._void = False
+        text = self.document
+        if text is None:
+            return self._own, None
+        try:
+            found = check_desired(text.encode(), self._target, self._trust.current(), None)
+            return with_wanted(self._own, found.settings), found.version
+        except (Refused, SettingsError) as error:
+            log.error("event=document_void reason=%r", str(error))  # noqa: TRY400 - the reason says it all
+            self._kept.confirmed = False
+            self._say("rejected", error.reason if isinstance(error, Refused) else "settings")
+        if self._kept.trial is not None:
+            self._kept.trial = None
+            return self._effective()
+        self._void = True
         return self._own, None
 
     def _set_aside(self) -> None:
@@ -179,6 +186,8 @@ class Configuration:
     @property
     def document(self) -> str | None:
         """The document by which sense should run; None: by the device's own files."""
+        if self._void:
+            return None
         return self._kept.trial if self._kept.trial is not None else self._kept.accepted
 
     @property
@@ -209,6 +218,8 @@ class Configuration:
         """
         digest = hashlib.sha256(payload).hexdigest()
         kept = self._kept
+        if self._void and kept.accepted is not None and digest == hashlib.sha256(kept.accepted.encode()).hexdigest():
+            return self._revive()
         if digest == kept.document and kept.reason not in _PASSING:
             return False  # it comes again with every connection
         before = kept.model_copy()
@@ -233,6 +244,16 @@ class Configuration:
             return False
         self.settings, self._in_force = trial, kept.version
         log.info("event=configuration_on_trial version=%s", kept.version)
+        return True
+
+    def _revive(self) -> bool:
+        """Put the accepted document in force again if it is not void any more; whether it is so."""
+        self.settings, self._in_force = self._effective()
+        if self._void:
+            return False
+        self._kept.confirmed = False
+        self._say("applied")
+        self._write()
         return True
 
     def _check(self, payload: bytes, now: dt.datetime | None) -> Settings:

@@ -281,6 +281,20 @@ def test_a_document_of_a_key_that_was_revoked_is_void_at_the_next_start(bench: B
     bench.start()
     assert bench.state() == ("rejected", "key_revoked", None)
     assert bench.configuration.settings == bench.own
+    assert bench.trial.order() == Configure()
+    bench.take(document(1))
+    assert bench.state() == ("rejected", "key_revoked", None)
+
+
+def test_a_trust_file_that_is_in_order_again_puts_the_document_in_force_again(bench: Bench) -> None:
+    bench.apply(1)
+    bench.trust.revoked = True
+    bench.start()
+    bench.says(CameraState.LIVE)
+    bench.trust.revoked = False
+    bench.take(document(1))
+    assert bench.state() == ("applied", None, 1)
+    assert bench.asked == [Configure(document=document(1).decode())]
 
 
 def test_an_empty_message_says_nothing(bench: Bench) -> None:

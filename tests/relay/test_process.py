@@ -16,17 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import pipe
+from agent.command import command, desired, key_id
 from agent.contract import (
     OBSERVATION_SIZE,
     CameraState,
+    ControlCode,
     DetectorState,
     EventType,
     Kind,
     MicrophoneState,
     Observation,
     Phase,
+    ReplyCode,
     SenseState,
     Status,
 )
@@ -76,7 +80,7 @@ def configure(folder: Path, port: int, **pipe_limits: float) -> Path:
     config.write_text(
         f'policy_file = "{folder}/policy.toml"\n'
         f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\ntls = false\nbackoff_min_s = 0.05\nbackoff_max_s = 0.1\n'
-        f'[journal]\nfolder = "{folder}/journal"\n'
+        f'[journal]\nfolder = "{folder}/journal"\n[fleet]\ntrust_file = "{folder}/trust.toml"\n'
         f'[pipe]\nsocket = "{folder}/pipe.sock"\nstatus_socket = "{folder}/status.sock"\n{limits}'
         f'[[camera]]\nname = "north"\nsource = "sim:crowd"\n{zones}'
     )
@@ -125,6 +129,8 @@ class Bench:
             return answer.result()
 
     def close(self) -> None:
+        if self.sense.fileno() < 0:
+            return
         self.relay._close()
         self.sense.close()
         if self._unused is not None:
@@ -570,3 +576,122 @@ def test_a_permission_that_ends_is_a_warning_and_one_that_lacks_a_fault(start: S
     bench.relay._permits.refused = ("crowd.density: its legal basis FR-1 ended on 2026-11-23",)
     assert bench.relay._status().state == "degraded"
     assert bench.relay._status().reasons == ("policy",)
+
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+NOW = dt.datetime.now(dt.timezone.utc)
+
+
+def trust_the_key(folder: Path) -> None:
+    public = KEY.public_key()
+    (folder / "trust.toml").write_text(
+        f'[[key]]\nid = "{key_id(public)}"\npublic = "{public.public_bytes_raw().hex()}"\nname = "room"\n'
+        'roles = ["operate", "configure"]\n'
+    )
+
+
+def orders(bench: Bench) -> list[dict[str, Any]]:
+    """What sense was told since the last call."""
+    found = []
+    while message := pipe.receive_control(bench.sense):
+        found.append(json.loads(message))
+    return found
+
+
+def reply(control: ControlCode, answer: ReplyCode = ReplyCode.DONE) -> Observation:
+    return Observation(Kind.REPLY, control=control, reply=answer)
+
+
+def connected(broker: ScriptedBroker, bench: Bench) -> None:
+    root = "vigie/v1/site/camera"
+    bench.until(lambda: bool(broker.connections and broker.connections[-1].subscribed), "subscribed")
+    bench.until(lambda: bool(sent(broker, "config/reported")), "connected")
+    assert broker.connections[-1].subscribed == [f"{root}/cmd/+", f"{root}/config/desired"]
+
+
+def test_a_sense_that_starts_is_told_by_what_to_sense_and_then_to_open(start: Start) -> None:
+    bench = start()
+    told = [order["control"] for order in orders(bench)]
+    assert told == ["configure", "detectors", "resume"]
+    bench.say(Observation(Kind.HEALTH, sense=SenseState.STARTING))
+    bench.until(lambda: bench.relay._health is not None, "it is heard")
+    assert [order["control"] for order in orders(bench)] == told
+
+
+def test_a_command_is_acknowledged_when_it_is_on_the_disk_and_over_when_sense_says_so(
+    broker: ScriptedBroker, start: Start, tmp_path: Path
+) -> None:
+    trust_the_key(tmp_path)
+    bench = start()
+    connected(broker, bench)
+    orders(bench)
+    payload = command(KEY, "site/camera", "pause", "request-1", dt.datetime.now(dt.timezone.utc))
+    for number in (7, 8, 9):
+        broker.deliver("vigie/v1/site/camera/cmd/pause", payload, number)
+    bench.until(lambda: broker.connections[-1].acknowledged == [7, 8, 9], "all three are acknowledged")
+    assert orders(bench) == [{"control": "pause"}]
+    assert bench.journal.ledger.holders() == {key_id(KEY.public_key())}
+    bench.say(reply(ControlCode.PAUSE))
+
+    def states_told() -> list[str]:
+        return [json.loads(said)["state"] for said in sent(broker, "cmd/pause/result")]
+
+    bench.until(lambda: "succeeded" in states_told(), "it is over")
+    assert states_told() == ["accepted", "executing", "executing", "executing", "succeeded"]
+    bench.until(lambda: not bench.journal.ledger.untold(), "the broker has the result")
+    assert [kind for kind, _ in recorded(bench, "command", "pause")] == ["command", "pause", "command"]
+    results = [json.loads(body) for _, body in recorded(bench, "result")]
+    assert [said["topic"] for said in results] == ["cmd/pause/result"] * 5
+
+
+def test_a_configuration_is_understood_from_the_reply_of_sense_on(
+    broker: ScriptedBroker, start: Start, tmp_path: Path
+) -> None:
+    trust_the_key(tmp_path)
+    bench = start()
+    connected(broker, bench)
+    bench.say(READY)
+    bench.until(lambda: "ready" in states(broker), "ready")
+    orders(bench)
+    zones = [{"name": f"new-{n}", "polygon": [[0, 0], [1, 0], [1, 1]]} for n in range(8)]
+    document = desired(KEY, "site/camera", 1, 1, NOW, {"camera": [{"name": "north", "zone": zones}]})
+    broker.deliver("vigie/v1/site/camera/config/desired", document, 5, retain=True)
+    bench.until(lambda: len(sent(broker, "config/reported")) == 2, "the trial")
+    assert orders(bench) == [{"control": "configure", "document": document.decode()}]
+    bench.say(fall(1), reply(ControlCode.CONFIGURE), fall(2))
+    bench.until(delivered(broker, 2), "both")
+    assert [event["data"]["zone"] for event in events(broker)] == ["zone-1", "new-2"]
+    assert json.loads(sent(broker, "birth")[-1])["config"] == json.loads(sent(broker, "config/reported")[-1])["config"]
+
+
+def test_a_relay_that_died_in_a_change_hears_no_zone_until_sense_says_by_what_it_runs(
+    broker: ScriptedBroker, start: Start, tmp_path: Path
+) -> None:
+    trust_the_key(tmp_path)
+    bench = start()
+    bench.relay._configuration.take(
+        desired(KEY, "site/camera", 1, 1, NOW, {"camera": [{"name": "north", "fps": 3}]}), NOW, frozenset()
+    )
+    bench.close()
+    again = start()
+    connected(broker, again)
+    again.say(fall(1), reply(ControlCode.CONFIGURE), fall(2))
+    again.until(delivered(broker, 1), "the second one")
+    assert [event["data"]["zone"] for event in events(broker)] == ["zone-2"]
+
+
+def test_a_document_that_sense_refuses_is_rejected_and_the_one_before_ordered(
+    broker: ScriptedBroker, start: Start, tmp_path: Path
+) -> None:
+    trust_the_key(tmp_path)
+    bench = start()
+    connected(broker, bench)
+    bench.say(READY)
+    bench.until(lambda: "ready" in states(broker), "ready")
+    orders(bench)
+    document = desired(KEY, "site/camera", 1, 1, NOW, {"camera": [{"name": "north", "fps": 3}]})
+    broker.deliver("vigie/v1/site/camera/config/desired", document, 5, retain=True)
+    bench.until(lambda: len(orders(bench)) == 1, "it is ordered")
+    bench.say(reply(ControlCode.CONFIGURE, ReplyCode.REFUSED))
+    bench.until(lambda: json.loads(sent(broker, "config/reported")[-1])["state"] == "rejected", "rejected")
+    assert orders(bench) == [{"control": "configure"}]

@@ -344,6 +344,41 @@ def test_relay_killed_in_a_trial_tries_again_and_then_goes_back(rig: Rig) -> Non
     assert told["in_force"] == 20
 
 
+def test_from_the_command_line(rig: Rig, tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    key, wanted = tmp_path / "room.pem", tmp_path / "wanted.toml"
+    pem = KEY.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    key.touch(mode=0o600)
+    key.write_bytes(pem)
+    wanted.write_text('[[camera]]\nname = "north"\nfps = 4\n')
+    cert, cert_key = rig.authority.issue("manager")
+    where = ["--host", "127.0.0.1", "--port", str(rig.broker.port), "--ca-file", str(rig.authority.file)]
+
+    def fleet(*arguments: str) -> tuple[int, Any]:
+        tls_files = ["--cert-file", str(cert), "--key-file", str(cert_key)]
+        command_line = [sys.executable, "-m", "agent", "fleet", *where, *tls_files, *arguments]
+        done = subprocess.run(command_line, capture_output=True, text=True, check=False, timeout=120)
+        assert done.stdout, done.stderr
+        return done.returncode, json.loads(done.stdout)
+
+    code, listed = fleet("list", "--json")
+    assert code == 0
+    assert [(row["site"], row["device"]) for row in listed if row["agent"]] == [("old-port", "cam-07")]
+    code, answers = fleet("send", "diagnostics", "--device", "cam-07", "--key", str(key), "--json")
+    assert (code, answers[0]["state"], answers[0]["diagnostics"]["paused"]) == (0, "succeeded", False)
+    code, answers = fleet(
+        *("send", "detector.enable", "--type", "person.down", "--device", "cam-07", "--key", str(key), "--json")
+    )
+    assert (code, answers[0]["state"], answers[0]["reason"]) == (1, "rejected", "not_configured")
+    code, changes = fleet("config", "diff", str(wanted), "--device", "cam-07", "--json")
+    assert (code, [change["key"] for change in changes["old-port/cam-07"]]) == (1, ["camera.north.fps"])
+    code, pushed = fleet("config", "push", str(wanted), "--device", "cam-07", "--key", str(key), "--json")
+    assert (code, pushed[0]["state"]) == (0, "applied")
+    code, kept = fleet("show", "old-port/cam-07")
+    assert (code, kept["config/reported"]["settings"]["camera"][0]["fps"]) == (0, 4.0)
+
+
 _PUSHES = """
 import datetime as dt, os, random, shutil, signal, sys, time
 from pathlib import Path

@@ -733,6 +733,8 @@ class DetectorNotice(_Closed):
     """Reference of the legal basis."""
     until: Date
     """Last day on which it may run."""
+    zones: tuple[Name, ...] = ()
+    """Zones in which a rule looks for it; empty where no rule names one."""
 
 
 class Birth(_Closed):

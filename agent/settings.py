@@ -389,6 +389,11 @@ class Settings(BaseSettings):
         """All zones in the configuration's order: an observation names a zone by its place in this list."""
         return tuple(zone.name for camera in self.cameras for zone in camera.zones)
 
+    def zones_of(self, event_type: EventType) -> tuple[str, ...]:
+        """Zones in which a rule looks for this type, in the configuration's order."""
+        wanted = {rule.zone for camera in self.cameras for rule in camera.rules if rule.event_type is event_type}
+        return tuple(name for name in self.zone_names if name in wanted)
+
     def masked(self) -> dict[str, Any]:
         """The whole configuration as JSON would have it, without the user names and passwords of its URLs."""
         table = self.model_dump(mode="json", by_alias=True)

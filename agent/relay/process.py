@@ -668,7 +668,13 @@ class Relay:
 
     def _birth(self) -> Birth:
         detectors = tuple(
-            DetectorNotice(type=f"vigie.{d.type}.v1", mode=d.mode, basis=d.legal_basis, until=d.until.isoformat())
+            DetectorNotice(
+                type=f"vigie.{d.type}.v1",
+                mode=d.mode,
+                basis=d.legal_basis,
+                until=d.until.isoformat(),
+                zones=tuple(z for z in self._settings.zones_of(d.event_type) if not d.zones or z in d.zones),
+            )
             for d in self._policy.detectors
         )
         return Birth(

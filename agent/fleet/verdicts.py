@@ -18,7 +18,6 @@ from agent.fleet.said import Device, device_of, label_of
 
 #: For how long an event is kept where no notice says so, days.
 KEEP_DAYS = 30
-_DAY_S = 86_400
 #: Events kept at most, about 150 bytes each; the oldest go first.
 _MAX_EVENTS = 1_000_000
 
@@ -138,10 +137,8 @@ class Verdicts:
             VerdictError: no event of this id is kept, or several are.
         """
         with self._transaction():
-            where, keys = "id = ?", [event_id]
-            if device is not None:
-                where, keys = "id = ? AND site || '/' || device = ?", [event_id, device]
-            found = self._database.execute(f"SELECT site, device FROM event WHERE {where}", keys).fetchall()  # noqa: S608 - fixed text
+            rows = self._database.execute("SELECT site, device FROM event WHERE id = ?", (event_id,))
+            found = [(site, name) for site, name in rows if device in {None, f"{site}/{name}"}]
             if not found:
                 raise VerdictError(
                     f"no event {event_id} is kept here: it is older than its retention, or no bridge recorded it "
@@ -178,7 +175,8 @@ class Verdicts:
             (kept,) = self._database.execute("SELECT COUNT(*) FROM event WHERE until > ?", (now,)).fetchone()
             if kept > _MAX_EVENTS:
                 (now,) = self._database.execute(
-                    "SELECT until FROM event ORDER BY until LIMIT 1 OFFSET ?", (kept - _MAX_EVENTS,)
+                    "SELECT until FROM event WHERE until > ? ORDER BY until LIMIT 1 OFFSET ?",
+                    (now, kept - _MAX_EVENTS - 1),
                 ).fetchone()
             self._database.execute(
                 f"INSERT INTO total SELECT site, type, {_SUMS} FROM event WHERE until <= ? GROUP BY site, type "  # noqa: S608 - fixed text

@@ -33,10 +33,10 @@ def loaded(config: Path | None) -> Settings:
         fail(str(error), 2)
 
 
-def start_log(settings: Settings) -> None:
-    """Log to standard error, one event a line, for journald or a terminal."""
+def start_log(settings: Settings | None = None) -> None:
+    """Log to standard error, one event a line, for journald or a terminal; `info` where there are no settings."""
     logging.basicConfig(
         stream=sys.stderr,
-        level=settings.log_level.upper(),
+        level=settings.log_level.upper() if settings else "INFO",
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )

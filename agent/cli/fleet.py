@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agent.cli import fleet_config, fleet_devices, fleet_keys, fleet_send
+from agent.cli import fleet_bridge, fleet_config, fleet_devices, fleet_keys, fleet_send, fleet_verdict
 from agent.cli.common import ConfigFile
 from agent.cli.fleet_common import Broker
 
@@ -51,3 +51,5 @@ app.command()(fleet_devices.watch)
 app.command()(fleet_send.send)
 app.add_typer(fleet_keys.app, name="keys")
 app.add_typer(fleet_config.app, name="config")
+app.add_typer(fleet_bridge.app, name="bridge")
+app.command()(fleet_verdict.verdict)

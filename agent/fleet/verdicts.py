@@ -46,6 +46,11 @@ CREATE TABLE IF NOT EXISTS total (
 _SUMS = "COUNT(*) AS events, COALESCE(SUM(verdict), 0) AS true_alarms, COALESCE(SUM(1 - verdict), 0) AS false_alarms"
 
 
+def default_file() -> Path:
+    """Where the file lies unless another one is named, by the XDG base directory specification."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "vigie" / "fleet.sqlite"
+
+
 class VerdictError(ValueError):
     """A verdict that cannot be recorded; the text says why and what to do."""
 
@@ -110,7 +115,7 @@ class Verdicts:
                 self._database.close()
                 raise
         except (OSError, sqlite3.Error) as error:
-            raise VerdictError(f"{path}: cannot be used: {error}; name another file with --file") from error
+            raise VerdictError(f"{path}: cannot be used: {error}; name another file with --verdicts") from error
 
     def close(self) -> None:
         """Close the file."""

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTProtocolVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from agent.fleet.client import FleetError
+from agent.relay.mqtt import MqttError, new_client
+from agent.settings import MqttSettings
+
+log = logging.getLogger(__name__)
+
+_GREETING_S = 10.0
+_FAREWELL_S = 2.0
+#: Messages under way without acknowledgement, of all devices together.
+_INFLIGHT = 200
 
 #: Devices that a bridge keeps in mind; what says it is yet another one is refused and counted.
 MAX_DEVICES = 10_000
@@ -23,6 +44,8 @@ class Bridge(Protocol):
 
     filters: tuple[str, ...]
     """Topics to subscribe to."""
+    refused: Counter[str]
+    """Messages that were not taken, by reason."""
     will: Publication | None
     """What the broker shall say when the bridge is gone."""
 
@@ -37,3 +60,79 @@ class Bridge(Protocol):
             payload: Its payload.
             retained: Whether it is an old one that the broker has kept.
         """
+
+
+@contextlib.contextmanager
+def running(settings: MqttSettings, bridge: Bridge, kind: str) -> Iterator[threading.Event]:
+    """Run a bridge in a thread of its own for as long as the context lasts; an event that is set while it is connected.
+
+    MQTT 3.1.1 unless the settings ask for 5: every broker speaks it, and a bridge needs nothing that came later.
+
+    Args:
+        settings: The broker.
+        bridge: What listens and answers.
+        kind: Part of the client's name.
+
+    Raises:
+        FleetError: the broker cannot be reached at first, or refuses. A connection that is lost later comes back.
+    """
+    where = f"broker {settings.host}:{settings.port}"
+    there, greeted = threading.Event(), threading.Event()
+    refusal: list[str] = []
+
+    def on_connect(client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        del userdata, flags, properties
+        if reason.is_failure:
+            refusal[:] = [str(reason)]
+        else:
+            there.set()
+            client.subscribe([(name, 1) for name in bridge.filters])
+            _publish(client, bridge.connected())
+        greeted.set()
+
+    def on_disconnect(client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        del client, userdata, flags, properties
+        there.clear()
+        if reason.is_failure:
+            log.warning("event=disconnected reason=%r", str(reason))
+
+    def on_subscribe(
+        client: paho.Client, userdata: Any, number: int, reasons: list[ReasonCode], properties: Any
+    ) -> None:
+        del client, userdata, number, properties
+        for name, reason in zip(bridge.filters, reasons, strict=False):
+            if reason.is_failure:
+                log.error("event=may_not_subscribe topic=%s reason=%r", name, str(reason))
+
+    def on_message(client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        del userdata
+        _publish(client, bridge.take(message.topic, bytes(message.payload), retained=bool(message.retain)))
+
+    version = MQTTProtocolVersion.MQTTv5 if settings.protocol == "5" else MQTTProtocolVersion.MQTTv311
+    try:
+        client = new_client(settings, f"vigie-{kind}-{secrets.token_hex(4)}", version, reconnect=True)
+        client.max_inflight_messages_set(_INFLIGHT)
+        client.on_connect, client.on_disconnect = on_connect, on_disconnect
+        client.on_subscribe, client.on_message = on_subscribe, on_message
+        if bridge.will:
+            client.will_set(bridge.will.topic, bridge.will.payload, qos=1, retain=bridge.will.retain)
+        client.connect(settings.host, settings.port, settings.keepalive_s)
+    except (OSError, MqttError, ValueError) as error:
+        raise FleetError(f"{where}: {error}") from error
+    client.loop_start()
+    try:
+        if not greeted.wait(_GREETING_S) or refusal:
+            raise FleetError(f"{where}: {(refusal or ['no answer'])[0]}")
+        yield there
+        if bridge.will:
+            with contextlib.suppress(RuntimeError, ValueError):  # there is no connection, and the broker says it
+                will = bridge.will
+                client.publish(will.topic, will.payload, qos=1, retain=will.retain).wait_for_publish(_FAREWELL_S)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def _publish(client: paho.Client, publications: list[Publication]) -> None:
+    for said in publications:
+        client.publish(said.topic, said.payload, qos=1, retain=said.retain)

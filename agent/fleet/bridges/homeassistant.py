@@ -9,14 +9,19 @@ Source: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payloa
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args, get_origin
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from agent import __version__
+from agent.command import Verb, command
 from agent.contract import (
     HEALTH_EVERY_S,
     MAX_CAMERAS,
@@ -56,6 +61,9 @@ _DEVICE_CLASS = {
     "surface": "problem",
 }
 
+#: For how long a device may still obey the switch, should the command be late.
+_COMMAND_LASTS = dt.timedelta(minutes=5)
+
 #: A type in a zone, or without one.
 _Where = tuple[str, str | None]
 _Component = dict[str, Any]
@@ -91,6 +99,22 @@ class _Seen:
         return list(found)
 
 
+def signed_pause(key: Ed25519PrivateKey, now: Callable[[], dt.datetime]) -> Callable[[Device, bool], Publication]:
+    """What signs the commands of the pause switch.
+
+    Args:
+        key: A key that the devices trust; its role need be no more than `pause-only`.
+        now: Aware wall time.
+    """
+
+    def made(device: Device, close: bool) -> Publication:
+        verb: Verb = "pause" if close else "resume"
+        payload = command(key, str(device), verb, secrets.token_urlsafe(12), now(), lasts=_COMMAND_LASTS)
+        return Publication(f"{ROOT}/{device}/cmd/{verb}", payload)
+
+    return made
+
+
 class HomeAssistant:
     """The bridge to Home Assistant."""
 
@@ -123,7 +147,7 @@ class HomeAssistant:
             f"{discovery}/device/+/config",
             *((f"{prefix}/+/+/pause/set",) if pause else ()),
         )
-        self.will = Publication(f"{prefix}/status", b"offline", retain=True)
+        self.will: Publication | None = Publication(f"{prefix}/status", b"offline", retain=True)
 
     def connected(self) -> list[Publication]:
         """The bridge is there, and so is every device that it knows."""
@@ -251,7 +275,7 @@ class HomeAssistant:
             "origin": {"name": "vigie fleet bridge", "sw_version": __version__},
             "availability": [
                 {
-                    "topic": f"{ROOT}/{device.site}/{device.name}/status",
+                    "topic": f"{ROOT}/{device}/status",
                     "value_template": "{{ 'offline' if value_json.state == 'offline' else 'online' }}",
                 },
                 {"topic": f"{self._prefix}/status"},
@@ -264,7 +288,7 @@ class HomeAssistant:
 
     def _components(self, device: Device, seen: _Seen) -> dict[str, _Component]:
         assert seen.birth is not None  # noqa: S101 - nothing is told of a device before its birth
-        root = f"{ROOT}/{device.site}/{device.name}"
+        root = f"{ROOT}/{device}"
         found = {"connection": self._connection(root), "status": _status(root), "problem": _problem(root)}
         if self._pause:
             found["pause"] = self._switch(device, root)

@@ -8,6 +8,7 @@ Source: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter, deque
@@ -91,9 +92,15 @@ class Prometheus:
     def kept(self) -> list[tuple[Event, float]]:
         """New events since the last call, each with the moment until which it may be kept, seconds since 1970."""
         with self._lock:
-            found = list(self._kept)
+            found = [(event, at + self._days(event) * _DAY_S) for event, at in self._kept]
             self._kept.clear()
         return found
+
+    def _days(self, event: Event) -> int:
+        # Asked late: at the beginning, events come before the notice that says for how long they may be kept.
+        _, _, site, name = event.source.split("/")
+        seen = self._devices.get(Device(site, name))
+        return min(KEEP_DAYS, seen.retention.get(label_of(event), KEEP_DAYS) if seen else KEEP_DAYS)
 
     def _hear(self, said: Said) -> None:
         device, document = said.device, said.document
@@ -114,10 +121,8 @@ class Prometheus:
             seen.retention = _retention(document)
         elif isinstance(document, Event):
             if seen.sequence.follow(document.id):
-                label = label_of(document)
-                self._events[device.site, label] += 1
-                days = min(KEEP_DAYS, seen.retention.get(label, KEEP_DAYS))
-                self._kept.append((document, self._now() + days * _DAY_S))
+                self._events[device.site, label_of(document)] += 1
+                self._kept.append((document, self._now()))
             else:
                 self._repeated[device.site] += 1
 
@@ -246,31 +251,42 @@ def _retention(notice: Notice) -> dict[str, int]:
     return found
 
 
-class Exporter(ThreadingHTTPServer):
-    """Serves `/metrics`, and nothing else, until it is shut down."""
+@contextlib.contextmanager
+def exporting(host: str, port: int, text: Callable[[], str]) -> Iterator[int]:
+    """Serve `/metrics`, and nothing else, for as long as the context lasts; the port.
+
+    Args:
+        host: Address to listen at.
+        port: Port, 0 for one that is free.
+        text: All metrics.
+
+    Raises:
+        OSError: the address or the port cannot be had.
+    """
+    server = _Server((host, port), _Handler)
+    server.text = text
+    thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
+    thread.start()
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    """A server that knows where the metrics come from."""
 
     daemon_threads = True
-
-    def __init__(self, host: str, port: int, text: Callable[[], str]) -> None:
-        """Listen.
-
-        Args:
-            host: Address to listen at.
-            port: Port, 0 for one that is free.
-            text: All metrics.
-
-        Raises:
-            OSError: the address or the port cannot be had.
-        """
-        self.text = text
-        super().__init__((host, port), _Handler)
+    text: Callable[[], str]
 
 
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET /metrics."""
 
     timeout = 10
-    server: Exporter
+    server: _Server
 
     def do_GET(self) -> None:
         """Give the metrics."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agent.cli import fleet_bridge, fleet_config, fleet_devices, fleet_keys, fleet_send, fleet_verdict
+from agent.cli import fleet_bridge, fleet_config, fleet_conform, fleet_devices, fleet_keys, fleet_send, fleet_verdict
 from agent.cli.common import ConfigFile
 from agent.cli.fleet_common import Broker
 
@@ -53,3 +53,4 @@ app.add_typer(fleet_keys.app, name="keys")
 app.add_typer(fleet_config.app, name="config")
 app.add_typer(fleet_bridge.app, name="bridge")
 app.command()(fleet_verdict.verdict)
+app.command()(fleet_conform.conform)

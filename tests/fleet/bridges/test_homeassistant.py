@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -21,147 +22,7 @@ CONFIG = "homeassistant/device/vigie_old-port_cam-07/config"
 OTHER_BOOT = "0a1b2c3d"
 ON = {"crowd.gathering": ("quay", "square"), "zone.intrusion": ("lawn",), "sound.gunshot": ()}
 
-# The schema of a device discovery message, written down from the documentation of Home Assistant:
-# https://www.home-assistant.io/integrations/mqtt/ (device discovery payload, origin, device, availability), and of
-# /integrations/sensor.mqtt/, /integrations/binary_sensor.mqtt/ and /integrations/switch.mqtt/ (their options; the
-# pages as of Home Assistant 2025.x). Unknown keys are allowed there and ignored; here they are typing errors.
-TEXT = {"type": "string", "minLength": 1}
-TOPIC = {"type": "string", "pattern": r"^[^#+\u0000]+$"}
-TEMPLATE = {"type": "string", "pattern": r"\{[{%].*[}%]\}"}
-AVAILABILITY = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "required": ["topic"],
-        "properties": {
-            "topic": TOPIC,
-            "payload_available": TEXT,
-            "payload_not_available": TEXT,
-            "value_template": TEMPLATE,
-        },
-        "additionalProperties": False,
-    },
-}
-SHARED = {
-    "availability": AVAILABILITY,
-    "availability_mode": {"enum": ["all", "any", "latest"]},
-    "qos": {"enum": [0, 1, 2]},
-    "encoding": {"type": "string"},
-}
-ENTITY = {
-    **SHARED,
-    "name": {"type": ["string", "null"]},
-    "unique_id": TEXT,
-    "icon": {"type": "string", "pattern": "^mdi:[a-z-]+$"},
-    "entity_category": {"const": "diagnostic"},
-    "enabled_by_default": {"type": "boolean"},
-    "json_attributes_topic": TOPIC,
-    "json_attributes_template": TEMPLATE,
-    "state_topic": TOPIC,
-    "value_template": TEMPLATE,
-}
-
-
-def entity(platform: str, required: list[str], **own: Any) -> dict[str, Any]:
-    return {
-        "if": {"properties": {"platform": {"const": platform}}},
-        "then": {
-            "required": ["platform", "unique_id", *required],
-            "properties": {**ENTITY, "platform": {"const": platform}, **own},
-            "additionalProperties": False,
-        },
-    }
-
-
-SECONDS = {"type": "integer", "minimum": 0}
-SCHEMA = {
-    "$schema": "http://json-schema.org/draft-07/schema#",
-    "type": "object",
-    "required": ["device", "origin", "components"],
-    "properties": {
-        **SHARED,
-        "device": {
-            "type": "object",
-            "anyOf": [{"required": ["identifiers"]}, {"required": ["connections"]}],
-            "properties": {
-                "identifiers": {"type": "array", "items": TEXT, "minItems": 1},
-                "connections": {"type": "array"},
-                **dict.fromkeys(("name", "manufacturer", "model", "model_id", "hw_version", "sw_version"), TEXT),
-                **dict.fromkeys(("serial_number", "suggested_area", "via_device", "configuration_url"), TEXT),
-            },
-            "additionalProperties": False,
-        },
-        "origin": {
-            "type": "object",
-            "required": ["name"],
-            "properties": {"name": TEXT, "sw_version": TEXT, "support_url": TEXT},
-            "additionalProperties": False,
-        },
-        "components": {
-            "type": "object",
-            "additionalProperties": {
-                "type": "object",
-                "required": ["platform"],
-                "properties": {"platform": {"enum": ["sensor", "binary_sensor", "switch"]}},
-                "allOf": [
-                    entity(
-                        "sensor",
-                        ["state_topic"],
-                        device_class={"enum": ["enum"]},
-                        options={"type": "array", "items": TEXT, "minItems": 1},
-                        state_class={"enum": ["measurement", "total", "total_increasing"]},
-                        unit_of_measurement=TEXT,
-                        suggested_display_precision=SECONDS,
-                        expire_after=SECONDS,
-                        force_update={"type": "boolean"},
-                    ),
-                    entity(
-                        "binary_sensor",
-                        ["state_topic"],
-                        device_class={
-                            "enum": [
-                                "connectivity",
-                                "motion",
-                                "occupancy",
-                                "problem",
-                                "safety",
-                                "sound",
-                                "tamper",
-                                "running",
-                                "light",
-                            ]
-                        },
-                        payload_on=TEXT,
-                        payload_off=TEXT,
-                        off_delay=SECONDS,
-                        expire_after=SECONDS,
-                        force_update={"type": "boolean"},
-                    ),
-                    entity(
-                        "switch",
-                        ["command_topic"],
-                        command_topic=TOPIC,
-                        payload_on=TEXT,
-                        payload_off=TEXT,
-                        state_on=TEXT,
-                        state_off=TEXT,
-                        optimistic={"type": "boolean"},
-                        retain={"type": "boolean"},
-                    ),
-                    # "The options must be used with device_class enum, and not with state_class or a unit."
-                    {
-                        "if": {"required": ["options"]},
-                        "then": {
-                            "required": ["device_class"],
-                            "properties": {"state_class": False, "unit_of_measurement": False},
-                        },
-                    },
-                ],
-            },
-        },
-    },
-    "additionalProperties": False,
-}
+SCHEMA = json.loads(Path(__file__).with_name("homeassistant.schema.json").read_text(encoding="utf-8"))
 
 
 def pause(device: Device, close: bool) -> Publication:

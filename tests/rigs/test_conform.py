@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import queue
 import re
 import subprocess
 import sys
@@ -17,33 +19,46 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from parts import Mosquitto, mosquitto, start_vigie, subscriber, wait_for
 
 from agent.demo.configuration import write_configuration
-from agent.fleet.conform import CHECKS
+from agent.documents import documents
+from agent.fleet.conform import CHECKS, Conformance
+from agent.fleet.listen import listening
+from agent.fleet.said import Device
+from agent.settings import MqttSettings
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(240)]
 
 ROOT = "vigie/v1/demo/camera-1"
 
 
+@contextlib.contextmanager
+def agent(folder: Path, port: int) -> Iterator[None]:
+    """An agent that sees a simulated crowd."""
+    config = write_configuration(
+        folder,
+        "sim:crowd?people=12&seconds=600&detections=1",
+        None,
+        {"host": "127.0.0.1", "port": port, "tls": False},
+    )
+    process = start_vigie("run", config)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 @pytest.fixture(scope="module")
 def live(require: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    """A broker with an agent on it that has released events."""
+    """A broker with an agent on it that is up."""
     require("mosquitto")
     folder = tmp_path_factory.mktemp("live")
-    with mosquitto(folder / "broker") as broker, subscriber(broker.port) as reader:
-        config = write_configuration(
-            folder,
-            "sim:crowd?people=12&seconds=600&detections=1",
-            None,
-            {"host": "127.0.0.1", "port": broker.port, "tls": False},
-        )
-        agent = start_vigie("run", config)
-        try:
-            wait_for(lambda: reader.state() in {"ready", "degraded"}, 60, "the agent is up")
-            wait_for(reader.events, 90, "a first event")
-            yield broker
-        finally:
-            agent.terminate()
-            agent.wait(30)
+    with (
+        mosquitto(folder / "broker") as broker,
+        subscriber(broker.port) as reader,
+        agent(folder, broker.port),
+    ):
+        wait_for(lambda: reader.state() in {"ready", "degraded"}, 90, "the agent is up")
+        yield broker
 
 
 def start(port: int, *arguments: str, protocol: str = "auto") -> subprocess.Popen[str]:
@@ -69,12 +84,34 @@ def failed(checks: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
     return {name: check["faults"] for name, check in checks.items() if check["ok"] is False}
 
 
+def test_an_agent_conforms_from_its_first_message_on(require: Callable[..., None], tmp_path: Path) -> None:
+    require("mosquitto")
+    with mosquitto(tmp_path / "broker") as broker:
+        settings = MqttSettings.model_validate({"host": "127.0.0.1", "port": broker.port, "tls": False})
+        conformance = Conformance(Device("demo", "camera-1"), documents())
+        with listening(settings, f"{ROOT}/#") as heard, agent(tmp_path, broker.port):
+            assert heard.flags
+
+            def told() -> bool:
+                with contextlib.suppress(queue.Empty):
+                    while True:
+                        conformance.take(heard.messages.get_nowait())
+                events = next(check for check in conformance.checks() if check.name == CHECKS["permitted"])
+                return conformance.complete and events.looked_at > 1
+
+            wait_for(told, 150, "everything retained and two events")
+            checks = {check.name: check for check in conformance.checks()}
+    assert {name: check.faults for name, check in checks.items() if check.ok is False} == {}
+    for key in ("topics", "schema", "qos", "retain", "place", "present", "boot", "numbers", "permitted", "notice"):
+        assert checks[CHECKS[key]].ok, key
+
+
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_a_live_agent_conforms(live: Mosquitto, protocol: str) -> None:
-    code, checks = ended(start(live.port, "--seconds", "25", protocol=protocol))
+    code, checks = ended(start(live.port, "--seconds", "8", protocol=protocol))
     assert not failed(checks)
     assert code == 0
-    for key in ("topics", "schema", "qos", "retain", "place", "present", "boot", "numbers", "permitted", "notice"):
+    for key in ("topics", "schema", "qos", "retain", "place", "present", "boot", "online", "notice"):
         assert checks[CHECKS[key]]["ok"], key
         assert checks[CHECKS[key]]["looked_at"] > 0
 

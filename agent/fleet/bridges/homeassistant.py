@@ -4,7 +4,7 @@ Home Assistant reads the device's own topics through templates. The bridge does 
 `state` of an earlier boot is over, which takes two topics to tell, so states are told again as `ON` and `OFF`; and a
 command must be signed, so that of the switch comes here and leaves with a pause-only key.
 
-Source: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload (2024.11 or newer).
+Source: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload (2024.12 or newer).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
      "Source": {"VideoSource": "cam-07", "Rule": "quay"}, "Data": {"IsInside": "true", "vigie:Confidence": "high"}}
 
 Topic and payload are those of the ONVIF Core Specification, "Event Broker" (topic structure and JSON event payload;
-`Key` is gone from both since 22.06). Standard topics are those of the Analytics Service Specification (annex of rules)
+neither has a `Key` any more). Standard topics are those of the Analytics Service Specification (annex of rules)
 and of the Imaging Service Specification (events); where none says what was observed, the event has a topic of its own
 (`tns:vigie`). There is no `ObjectId`: Vigie has no objects to tell apart.
 

@@ -40,13 +40,11 @@ def conform(
     from agent.fleet.client import FleetError
     from agent.fleet.conform import Conformance, DocumentError
     from agent.fleet.listen import listening
-    from agent.fleet.said import ROOT
 
     meant = _device(device)
     try:
         documents = _documents(schemas)
-        Conformance(meant, documents)  # says what is wrong with the documents before anything is waited for
-        with listening(broker(context), f"{ROOT}/{meant}/#") as heard:
+        with listening(broker(context), Conformance(meant, documents).topics) as heard:
             conformance = Conformance(meant, documents, flags=heard.flags)
             for _ in _watched(heard, conformance, seconds):
                 if quick and conformance.complete:

@@ -151,6 +151,14 @@ class Conformance:
             self._follow(channel.name, below, levels.groupdict(), document, message.payload)
 
     @property
+    def topics(self) -> list[str]:
+        """What to subscribe to: everything of the device, and by name what is always retained.
+
+        Some brokers give what they have retained to those alone who name it (RabbitMQ).
+        """
+        return [f"{self._root}#", *(c.address.pattern.replace("\\", "") for c in self._always())]
+
+    @property
     def complete(self) -> bool:
         """Whether everything that is always retained has come."""
         return not self._absent()
@@ -219,8 +227,10 @@ class Conformance:
 
     def _absent(self) -> list[str]:
         """Retained topics without a variable part of which nothing has come."""
-        wanted = (c for c in self._channels if c.sent and c.retain and not c.address.groupindex)
-        return [c.name for c in wanted if c.name not in self._latest]
+        return [c.name for c in self._always() if c.name not in self._latest]
+
+    def _always(self) -> list[_Channel]:
+        return [c for c in self._channels if c.sent and c.retain and not c.address.groupindex]
 
     def _finish(self) -> None:
         """What only shows when all has come."""

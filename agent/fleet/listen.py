@@ -1,4 +1,4 @@
-"""Everything below a topic just as it was published: with the publisher's QoS and, with MQTT 5, its retain flag."""
+"""What comes on some topics just as it was published: with the publisher's QoS and, with MQTT 5, its retain flag."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import queue
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Listening:
 
 
 @contextlib.contextmanager
-def listening(settings: MqttSettings, topic: str) -> Iterator[Listening]:
+def listening(settings: MqttSettings, topics: Sequence[str]) -> Iterator[Listening]:
     """Subscribe for as long as the context lasts: with MQTT 5, else with 3.1.1.
 
     Raises:
@@ -51,7 +51,7 @@ def listening(settings: MqttSettings, topic: str) -> Iterator[Listening]:
         messages: queue.SimpleQueue[Received] = queue.SimpleQueue()
         try:
             client = new_client(settings, f"vigie-fleet-{secrets.token_hex(4)}", version, reconnect=True)
-            said = _subscribe(client, settings, topic, messages, version)
+            said = _subscribe(client, settings, topics, messages, version)
         except (OSError, MqttError, ValueError) as error:
             raise FleetError(f"{where}: {error}") from error
         try:
@@ -67,7 +67,7 @@ def listening(settings: MqttSettings, topic: str) -> Iterator[Listening]:
 def _subscribe(
     client: paho.Client,
     settings: MqttSettings,
-    topic: str,
+    topics: Sequence[str],
     messages: queue.SimpleQueue[Received],
     version: MQTTProtocolVersion,
 ) -> str:
@@ -81,15 +81,16 @@ def _subscribe(
             refusal.append(str(reason))
             answered.set()
         elif version is _V5:
-            client.subscribe(topic, options=SubscribeOptions(qos=2, retainAsPublished=True))
+            client.subscribe([(topic, SubscribeOptions(qos=2, retainAsPublished=True)) for topic in topics])
         else:
-            client.subscribe(topic, qos=2)
+            client.subscribe([(topic, 2) for topic in topics])
 
     def on_subscribe(
         client: paho.Client, userdata: Any, number: int, reasons: list[ReasonCode], properties: Any
     ) -> None:
         del client, userdata, number, properties
-        refusal.extend(f"may not subscribe to {topic}: {reason}" for reason in reasons if reason.is_failure)
+        answers = zip(topics, reasons, strict=False)
+        refusal.extend(f"may not subscribe to {topic}: {reason}" for topic, reason in answers if reason.is_failure)
         answered.set()
 
     def on_message(client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:

@@ -125,6 +125,13 @@ def test_it_is_complete_when_everything_retained_has_come() -> None:
     assert conformance.complete
 
 
+def test_what_is_always_retained_is_subscribed_to_by_name_too() -> None:
+    assert Conformance(DEVICE, DOCUMENTS).topics == [
+        f"{ROOT}/#",
+        *(f"{ROOT}/{below}" for below in ("status", "birth", "audit/head", "notice", "config/reported")),
+    ]
+
+
 def test_what_managers_say_is_not_the_devices_fault() -> None:
     assert not failed(message("cmd/pause", b"rubbish", qos=0), message("config/desired", b"{}", retain=True))
 

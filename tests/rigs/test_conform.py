@@ -89,7 +89,7 @@ def test_an_agent_conforms_from_its_first_message_on(require: Callable[..., None
     with mosquitto(tmp_path / "broker") as broker:
         settings = MqttSettings.model_validate({"host": "127.0.0.1", "port": broker.port, "tls": False})
         conformance = Conformance(Device("demo", "camera-1"), documents())
-        with listening(settings, f"{ROOT}/#") as heard, agent(tmp_path, broker.port):
+        with listening(settings, conformance.topics) as heard, agent(tmp_path, broker.port):
             assert heard.flags
 
             def told() -> bool:

@@ -62,6 +62,61 @@ class Bridge(Protocol):
         """
 
 
+class _Connection:
+    """A bridge at a broker. Its methods are called by paho's thread."""
+
+    def __init__(self, client: paho.Client, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self.there = threading.Event()
+        self.greeted = threading.Event()
+        self.refusal = ""
+        client.max_inflight_messages_set(_INFLIGHT)
+        client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_subscribe, client.on_message = self._on_subscribe, self._on_message
+        if bridge.will:
+            client.will_set(bridge.will.topic, bridge.will.payload, qos=1, retain=bridge.will.retain)
+
+    def _on_connect(self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        del userdata, flags, properties
+        self.refusal = str(reason) if reason.is_failure else ""
+        if not self.refusal:
+            self.there.set()
+            client.subscribe([(name, 1) for name in self._bridge.filters])
+            _publish(client, self._bridge.connected())
+        self.greeted.set()
+
+    def _on_disconnect(
+        self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any
+    ) -> None:
+        del client, userdata, flags, properties
+        self.there.clear()
+        if reason.is_failure:
+            log.warning("event=disconnected reason=%r", str(reason))
+
+    def _on_subscribe(
+        self, client: paho.Client, userdata: Any, number: int, reasons: list[ReasonCode], properties: Any
+    ) -> None:
+        del client, userdata, number, properties
+        for name, reason in zip(self._bridge.filters, reasons, strict=False):
+            if reason.is_failure:
+                log.error("event=may_not_subscribe topic=%s reason=%r", name, str(reason))
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        del userdata
+        try:
+            said = self._bridge.take(message.topic, bytes(message.payload), retained=bool(message.retain))
+        except Exception:  # else a mistake of the bridge would end paho's thread, and nobody would see it
+            log.exception("event=mistake bridge=%s", type(self._bridge).__name__)
+            self._bridge.refused["mistake of the bridge"] += 1
+        else:
+            _publish(client, said)
+
+
+def _publish(client: paho.Client, said: list[Publication]) -> None:
+    for message in said:
+        client.publish(message.topic, message.payload, qos=1, retain=message.retain)
+
+
 @contextlib.contextmanager
 def running(settings: MqttSettings, bridge: Bridge, kind: str) -> Iterator[threading.Event]:
     """Run a bridge in a thread of its own for as long as the context lasts; an event that is set while it is connected.
@@ -77,53 +132,18 @@ def running(settings: MqttSettings, bridge: Bridge, kind: str) -> Iterator[threa
         FleetError: the broker cannot be reached at first, or refuses. A connection that is lost later comes back.
     """
     where = f"broker {settings.host}:{settings.port}"
-    there, greeted = threading.Event(), threading.Event()
-    refusal: list[str] = []
-
-    def on_connect(client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        del userdata, flags, properties
-        if reason.is_failure:
-            refusal[:] = [str(reason)]
-        else:
-            there.set()
-            client.subscribe([(name, 1) for name in bridge.filters])
-            _publish(client, bridge.connected())
-        greeted.set()
-
-    def on_disconnect(client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        del client, userdata, flags, properties
-        there.clear()
-        if reason.is_failure:
-            log.warning("event=disconnected reason=%r", str(reason))
-
-    def on_subscribe(
-        client: paho.Client, userdata: Any, number: int, reasons: list[ReasonCode], properties: Any
-    ) -> None:
-        del client, userdata, number, properties
-        for name, reason in zip(bridge.filters, reasons, strict=False):
-            if reason.is_failure:
-                log.error("event=may_not_subscribe topic=%s reason=%r", name, str(reason))
-
-    def on_message(client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
-        del userdata
-        _publish(client, bridge.take(message.topic, bytes(message.payload), retained=bool(message.retain)))
-
     version = MQTTProtocolVersion.MQTTv5 if settings.protocol == "5" else MQTTProtocolVersion.MQTTv311
     try:
         client = new_client(settings, f"vigie-{kind}-{secrets.token_hex(4)}", version, reconnect=True)
-        client.max_inflight_messages_set(_INFLIGHT)
-        client.on_connect, client.on_disconnect = on_connect, on_disconnect
-        client.on_subscribe, client.on_message = on_subscribe, on_message
-        if bridge.will:
-            client.will_set(bridge.will.topic, bridge.will.payload, qos=1, retain=bridge.will.retain)
+        connection = _Connection(client, bridge)
         client.connect(settings.host, settings.port, settings.keepalive_s)
     except (OSError, MqttError, ValueError) as error:
         raise FleetError(f"{where}: {error}") from error
     client.loop_start()
     try:
-        if not greeted.wait(_GREETING_S) or refusal:
-            raise FleetError(f"{where}: {(refusal or ['no answer'])[0]}")
-        yield there
+        if not connection.greeted.wait(_GREETING_S) or connection.refusal:
+            raise FleetError(f"{where}: {connection.refusal or 'no answer'}")
+        yield connection.there
         if bridge.will:
             with contextlib.suppress(RuntimeError, ValueError):  # there is no connection, and the broker says it
                 will = bridge.will
@@ -131,8 +151,3 @@ def running(settings: MqttSettings, bridge: Bridge, kind: str) -> Iterator[threa
     finally:
         client.disconnect()
         client.loop_stop()
-
-
-def _publish(client: paho.Client, publications: list[Publication]) -> None:
-    for said in publications:
-        client.publish(said.topic, said.payload, qos=1, retain=said.retain)

@@ -30,8 +30,8 @@ class Told:
 class Echo:
     """A bridge that says a message again, and falls over `bad`."""
 
-    filters = ("a/#", "b/+")
-    will = Publication("echo/status", b"offline", retain=True)
+    filters: tuple[str, ...] = ("a/#", "b/+")
+    will: Publication | None = Publication("echo/status", b"offline", retain=True)
 
     def __init__(self) -> None:
         self.refused: Counter[str] = Counter()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.contract import MAX_ZONES
+from agent.contract import MAX_ZONES, EventType
 from agent.settings import Settings, SettingsError, layers, load, mask_url, origin, parse_schedule
 
 TRIANGLE = [[0, 0], [1, 0], [1, 1]]
@@ -162,6 +162,20 @@ def test_zones_are_numbered_over_all_cameras_in_their_order() -> None:
         {"camera": [camera("a", zone=[zone("x"), zone("y")]), camera("b", zone=[zone("z")])]}
     )
     assert settings.zone_names == ("x", "y", "z")
+
+
+def test_the_zones_of_a_type_are_those_that_its_rules_name() -> None:
+    rules = [
+        {"type": "crowd.density", "zone": "y"},
+        {"type": "crowd.density", "zone": "x"},
+        {"type": "crowd.gathering", "zone": "x"},
+        {"type": "camera.tampered"},
+    ]
+    other = camera("b", zone=[zone("z")], rule=[{"type": "crowd.density", "zone": "z"}])
+    settings = Settings.model_validate({"camera": [camera("a", zone=[zone("x"), zone("y")], rule=rules), other]})
+    assert settings.zones_of(EventType.CROWD_DENSITY) == ("x", "y", "z")
+    assert settings.zones_of(EventType.CROWD_GATHERING) == ("x",)
+    assert settings.zones_of(EventType.CAMERA_TAMPERED) == settings.zones_of(EventType.PERSON_DOWN) == ()
 
 
 @pytest.mark.parametrize(

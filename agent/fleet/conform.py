@@ -70,6 +70,7 @@ class _Channel:
 
     Attributes:
         name: Its name there.
+        topic: Its address, filled in as far as the device goes.
         address: What its topics look like; the variable levels are groups.
         sent: Whether the device publishes there; else it only listens.
         qos: QoS that the device publishes with.
@@ -78,6 +79,7 @@ class _Channel:
     """
 
     name: str
+    topic: str
     address: re.Pattern[str]
     sent: bool
     qos: int
@@ -156,7 +158,7 @@ class Conformance:
 
         Some brokers give what they have retained to those alone who name it (RabbitMQ).
         """
-        return [f"{self._root}#", *(c.address.pattern.replace("\\", "") for c in self._always())]
+        return [f"{self._root}#", *(c.topic for c in self._always())]
 
     @property
     def complete(self) -> bool:
@@ -282,9 +284,11 @@ def _channels(device: Device, documents: Mapping[str, str]) -> Iterator[_Channel
             binding = operation["bindings"]["mqtt"]
             schema = json.loads(documents[payload])
             list(faults({}, schema))  # raises where it cannot be used
+            topic = channel["address"].replace("{site}", device.site).replace("{device}", device.name)
             yield _Channel(
                 name,
-                _address(channel, device),
+                topic,
+                _address(topic, channel["parameters"]),
                 operation["action"] == "send",
                 binding["qos"],
                 binding.get("retain", False),
@@ -296,17 +300,15 @@ def _channels(device: Device, documents: Mapping[str, str]) -> Iterator[_Channel
         raise DocumentError(f"the published documents cannot be used: {error}") from error
 
 
-def _address(channel: dict[str, Any], device: Device) -> re.Pattern[str]:
-    """What the topics of a channel look like, for one device; its variable levels are groups."""
+def _address(topic: str, parameters: dict[str, Any]) -> re.Pattern[str]:
+    """What the topics of a channel look like; its variable levels are groups."""
     levels = []
-    for level in channel["address"].split("/"):
+    for level in topic.split("/"):
         name = level.strip("{}")
         if level == name:
             levels.append(re.escape(level))
-        elif name in {"site", "device"}:
-            levels.append(re.escape(device.site if name == "site" else device.name))
         else:
-            words = channel["parameters"][name].get("enum")
+            words = parameters[name].get("enum")
             inner = "|".join(map(re.escape, words)) if words else ".+" if name == "reply" else "[^/]+"
             levels.append(f"(?P<{name}>{inner})")
     return re.compile("/".join(levels))

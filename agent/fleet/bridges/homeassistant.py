@@ -89,14 +89,14 @@ class _Seen:
         return latest.boot if latest else None
 
     def on(self) -> list[_Where]:
-        """What the device may tell of, and where; a type that nobody has placed stands without a zone."""
-        found: dict[_Where, None] = {}
+        """What the device may tell of, and where: in the zones of its birth, else where it was seen, else anywhere."""
+        zones: dict[str, set[str | None]] = {}
         for detector in self.birth.detectors if self.birth else ():
-            label = label_of(detector)
             if detector.mode == "on":
-                zones: set[str | None] = {*detector.zones, *(zone for seen, zone in self.where if seen == label)}
-                found.update(dict.fromkeys((label, zone) for zone in sorted(zones or {None}, key=str)))
-        return list(found)
+                zones.setdefault(label_of(detector), set()).update(detector.zones)
+        for label, named in zones.items():
+            named.update(set() if named else {zone for seen, zone in self.where if seen == label} or {None})
+        return [(label, zone) for label, named in zones.items() for zone in sorted(named, key=str)]
 
 
 def signed_pause(key: Ed25519PrivateKey, now: Callable[[], dt.datetime]) -> Callable[[Device, bool], Publication]:

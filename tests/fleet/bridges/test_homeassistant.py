@@ -131,6 +131,14 @@ def test_a_component_that_is_gone_is_taken_away_first(bridge: HomeAssistant, say
     assert states(said) == {"quay/crowd.gathering": "", "square/crowd.gathering": ""}
 
 
+def test_a_state_of_a_zone_that_is_gone_shows_no_sensor(bridge: HomeAssistant, says: Says) -> None:
+    on = ON | {"incident.panic": ()}
+    said = take(bridge, says("birth", on=on), says("state/old/crowd.gathering"), says("state/quay/incident.panic"))
+    components = configs(said)[-1]["components"]
+    assert "crowd_gathering_old" not in components
+    assert {"crowd_gathering_quay", "incident_panic_quay"} <= components.keys()
+
+
 def test_what_an_earlier_run_has_told_is_taken_away_too(bridge: HomeAssistant, says: Says) -> None:
     left = {"components": {"old_quay": {"platform": "sensor", "name": "Old"}, "status": {"platform": "sensor"}}}
     assert not take(bridge, (CONFIG, json.dumps(left).encode()), retained=True)

@@ -172,7 +172,7 @@ class HomeAssistant:
         seen = self._seen(said.device)
         if said.kind == "birth" and said.document is None:
             return self._forget(said.device)
-        document = said.document
+        document, flash = said.document, list[Publication]()
         if isinstance(document, Birth):
             seen.birth = document
         elif isinstance(document, Status):
@@ -182,14 +182,28 @@ class HomeAssistant:
         elif isinstance(document, Count):
             _bounded(seen.counted, cast("str", said.zone))
         elif isinstance(document, Event):
-            _place(seen, (label_of(document), document.data.zone))
+            flash = self._happen(said.device, seen, document)
         elif isinstance(document, State):
             where = (cast("str", said.label), said.zone)
             _place(seen, where)
             seen.states[where] = document
         elif said.kind == "state":
             seen.states.pop((cast("str", said.label), said.zone), None)
-        return [*self._discover(said.device, seen), *self._tell_states(said.device, seen)]
+        return [*self._discover(said.device, seen), *flash, *self._tell_states(said.device, seen)]
+
+    def _happen(self, device: Device, seen: _Seen, event: Event) -> list[Publication]:
+        """Follow an event of what has no zone, and so no state of the device's own, but an end that will be told."""
+        where = (label_of(event), event.data.zone)
+        _place(seen, where)
+        if where[1] is not None or not _ends(where):
+            return []
+        over = event.data.phase == "ended" or event.data.duration is not None
+        boot = event.id[:8]
+        seen.states[where] = State(boot=boot, event=event.id, open=not over, since=event.time, time=event.time)
+        if event.data.phase != "started" or not over or where not in seen.on():
+            return []
+        seen.said[where] = _ON  # it is over when it is told: it goes on, and off at once
+        return [Publication(self._state_topic(device, where), _ON, retain=True)]
 
     def _seen(self, device: Device) -> _Seen:
         if device not in self._devices and len(self._devices) >= MAX_DEVICES:
@@ -245,8 +259,9 @@ class HomeAssistant:
         """Tell each state that has changed; what another boot has left open is over."""
         now: dict[_Where, bytes] = {}
         for where in seen.on() if seen.birth else ():
-            if _has_state(where):
-                state = seen.states.get(where)
+            state = seen.states.get(where)
+            # Without a zone nothing is retained: until an event comes, what an earlier run has said stands.
+            if _ends(where) and (state is not None or where[1] is not None):
                 now[where] = _ON if state is not None and state.open and state.boot == seen.boot else _OFF
         gone = dict.fromkeys(seen.said.keys() - now.keys(), b"")
         changed = {where: said for where, said in now.items() if seen.said.get(where) != said}
@@ -256,7 +271,7 @@ class HomeAssistant:
         ]
 
     def _state_topic(self, device: Device, where: _Where) -> str:
-        return f"{self._prefix}/{device.site}/{device.name}/state/{where[1]}/{where[0]}"
+        return "/".join((self._prefix, *device, "state", *([where[1]] if where[1] else []), where[0]))
 
     def _config_topic(self, device: Device) -> str:
         return f"{self._discovery}/device/{_id(device)}/config"
@@ -326,29 +341,28 @@ class HomeAssistant:
         }
 
     def _detection(self, device: Device, root: str, where: _Where) -> _Component:
-        """A type in a zone: from the bridge's word where the type has a state, else from its events."""
+        """A type in a zone: from the bridge's word where its end is told, else from its events."""
         label, zone = where
         component: _Component = {
             "platform": "binary_sensor",
             "name": _words(label) + (f", {zone}" if zone else ""),
             "device_class": _DEVICE_CLASS[label.partition(".")[0]],
         }
-        if _has_state(where):
+        if _ends(where):
             return component | {"state_topic": self._state_topic(device, where)}
         here = f"value_json.data.zone is defined and value_json.data.zone == '{zone}'"
         somewhere = "value_json.data.zone is not defined"
         return component | {
             "state_topic": f"{root}/event/{label}",
             # An empty result leaves the state as it is: the event was of another zone.
-            "value_template": f"{{% if {here if zone else somewhere} %}}"
-            "{{ 'OFF' if value_json.data.phase == 'ended' else 'ON' }}{% endif %}",
+            "value_template": f"{{% if {here if zone else somewhere} %}}ON{{% endif %}}",
             "off_delay": OFF_DELAY_S,
         }
 
 
-def _has_state(where: _Where) -> bool:
-    """Whether devices keep a state of it, as `agent.relay.state` says."""
-    return where[1] is not None and EventType.parse(where[0]) not in PERSON_TYPES
+def _ends(where: _Where) -> bool:
+    """Whether the end of such a thing is told."""
+    return EventType.parse(where[0]) not in PERSON_TYPES
 
 
 def _id(device: Device) -> str:

@@ -119,6 +119,20 @@ def test_a_state_of_an_earlier_boot_is_over(bridge: HomeAssistant, says: Says) -
     assert states(take(bridge, says("state/quay/crowd.gathering", open=False))) == {"quay/crowd.gathering": "OFF"}
 
 
+def test_what_has_no_zone_goes_on_until_its_end_is_told(bridge: HomeAssistant, says: Says) -> None:
+    said = take(bridge, says("birth", on={"camera.tampered": (), "sound.siren": ()}), says("status"))
+    assert not states(said)  # an earlier run may have said more than this one knows
+    topic = configs(said)[-1]["components"]["camera_tampered"]["state_topic"]
+    (on,) = take(bridge, says("event/camera.tampered", camera="front"))
+    assert on == Publication(topic, b"ON", retain=True)
+    (off,) = take(bridge, says("event/camera.tampered", camera="front", phase="ended", number=2))
+    assert off == Publication(topic, b"OFF", retain=True)
+    on, off = take(bridge, says("event/sound.siren", duration="<10s"))
+    assert (on.topic, on.payload, off.topic, off.payload) == (on.topic, b"ON", on.topic, b"OFF")
+    take(bridge, says("event/camera.tampered", camera="front", number=3))
+    assert take(bridge, says("status", boot=OTHER_BOOT)) == [Publication(topic, b"OFF", retain=True)]
+
+
 def test_a_component_that_is_gone_is_taken_away_first(bridge: HomeAssistant, says: Says) -> None:
     take(bridge, says("birth", on=ON), says("status"))
     said = take(bridge, says("birth", on={"sound.gunshot": ()}))
@@ -285,14 +299,13 @@ class TestTemplates:
         assert self.rendered(config, "people_quay", payload) == shown
 
     def test_an_event_shows_in_its_own_zone_alone(self, bridge: HomeAssistant, says: Says) -> None:
-        config = configs(take(bridge, says("birth", on={"person.down": ("quay", "lawn"), "sound.siren": ()})))[-1]
+        config = configs(take(bridge, says("birth", on={"person.down": ("quay", "lawn"), "person.running": ()})))[-1]
         _, payload = says("event/person.down", zone="quay")
         assert self.rendered(config, "person_down_quay", payload) == "ON"
         assert not self.rendered(config, "person_down_lawn", payload)
-        _, siren = says("event/sound.siren")
-        assert self.rendered(config, "sound_siren", siren) == "ON"
-        _, siren = says("event/sound.siren", phase="ended")
-        assert self.rendered(config, "sound_siren", siren) == "OFF"
+        assert not self.rendered(config, "person_running", payload)
+        _, anywhere = says("event/person.running", camera="front")
+        assert self.rendered(config, "person_running", anywhere) == "ON"
 
     def test_the_state_of_a_device(self, bridge: HomeAssistant, says: Says) -> None:
         (config,) = configs(take(bridge, says("birth")))

@@ -117,7 +117,9 @@ class PersonRunning:
         found, tracks = scene.detections, scene.tracks
         boxes = found.boxes
         whole = (boxes[:, :2] > 1).all(axis=1) & (boxes[:, 2:] < np.array([scene.width, scene.height]) - 1).all(axis=1)
-        feet = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2 / scene.width, boxes[:, 3] / scene.height], axis=1)
+        feet = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2 / scene.width, boxes[:, 3] / scene.height], axis=1).astype(
+            np.float32
+        )
         slow = np.hypot(*tracks.velocities.T) < _SLOW * self._speed * (tracks.boxes[:, 3] - tracks.boxes[:, 1])
         known = tracks.boxes[(tracks.ages >= _KNOWN_S) & (tracks.unseen == 0) & slow]
         maybe = (found.classes == ObjectClass.PERSON) & (found.scores >= _SURE) & whole & self._zone.contains(feet)

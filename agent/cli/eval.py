@@ -14,6 +14,7 @@ from agent.cli.clip import Fps, ticks, with_fps
 from agent.cli.common import AsJson, fail, loaded
 from agent.cli.eval_detector import detector
 from agent.cli.eval_forecast import forecast
+from agent.cli.eval_locate import locate
 from agent.cli.eval_patch import patch
 from agent.cli.eval_simulated import errors, simulated
 from agent.cli.eval_sound import sound
@@ -28,6 +29,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure accuracy on labelled data.
 app.command()(detector)
 app.command()(errors)
 app.command()(forecast)
+app.command()(locate)
 app.command()(patch)
 app.command()(simulated)
 app.command()(sound)

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from agent.cli import fleet_bridge, fleet_config, fleet_conform, fleet_devices, fleet_keys, fleet_send, fleet_verdict
+from agent.cli import (
+    fleet_bridge,
+    fleet_config,
+    fleet_conform,
+    fleet_correlate,
+    fleet_devices,
+    fleet_keys,
+    fleet_pki,
+    fleet_send,
+    fleet_simulate,
+    fleet_verdict,
+)
 from agent.cli.common import ConfigFile
 from agent.cli.fleet_common import Broker
 
@@ -54,3 +65,6 @@ app.add_typer(fleet_config.app, name="config")
 app.add_typer(fleet_bridge.app, name="bridge")
 app.command()(fleet_verdict.verdict)
 app.command()(fleet_conform.conform)
+app.add_typer(fleet_pki.app, name="pki")
+app.command()(fleet_correlate.correlate)
+app.command()(fleet_simulate.simulate)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,3 +118,16 @@ def print_outcomes(rows: Sequence[tuple[str, str, str]]) -> None:
         table.add_row(*row)
     Console().print(table)
     typer.echo(", ".join(f"{n} {state}" for state, n in Counter(state for _, state, _ in rows).items()), err=True)
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that is set by Ctrl-C or SIGTERM."""
+    stop = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

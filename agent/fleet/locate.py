@@ -1,9 +1,9 @@
 """Where a shot was, from the moments at which several devices heard it: time differences of arrival.
 
 A device at `s_i` hears a shot of place `p` and moment `t` at `t_i = t + |p - s_i| / c`. Place, moment and speed of
-sound are fitted to all arrivals by weighted non-linear least squares (Foy, "Position-location solutions by Taylor-series
-estimation", 1976; damped as Levenberg 1944 and Marquardt 1963), each arrival weighted by what is known of its clock, its
-onset and its device's place.
+sound are fitted to all arrivals by weighted non-linear least squares (Foy, "Position-location solutions by
+Taylor-series estimation", 1976; damped as Levenberg 1944 and Marquardt 1963), each arrival weighted by what is known of
+its clock, its onset and its device's place.
 
 A device behind a corner hears an echo, which is late, and one whose clock lies tells anything. Which ones do is not
 known. So every set of few odd devices is a hypothesis, fitted on its own with little weight for the odd ones; and since
@@ -151,7 +151,7 @@ def locate(
     )
     drawn, weights = _weigh(scene, _fit(scene))
     centre = np.asarray(weights @ drawn)
-    direct = weights @ _kinds(scene, drawn)[0] > 0.5
+    direct = np.asarray(weights @ _kinds(scene, drawn)[0]) > 0.5
     if direct.sum() < LEAST_DEVICES:
         return "no-fit"
     ellipse = _ellipse(drawn[:, :2] - centre[:2], weights)
@@ -263,7 +263,7 @@ def _fit(scene: _Scene) -> _Fits:
         damping = np.where(better, damping / 5, np.minimum(damping * 5, 1e9))
     covariance = np.linalg.inv(normal(slope))
     # Laplace's approximation.
-    prior = np.where(is_odd, np.log(1 - _DIRECT), np.log(_DIRECT)).sum(axis=1)
+    prior = is_odd.sum(axis=1) * math.log((1 - _DIRECT) / _DIRECT)
     evidence = prior - cost / 2 - np.log(error).sum(axis=1) + np.linalg.slogdet(covariance)[1] / 2
     weight = np.exp(evidence - evidence.max())
     kept = weight > _NEGLIGIBLE

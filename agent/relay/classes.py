@@ -50,6 +50,11 @@ def count_class(count: int, k: int, previous: CountClass | None = None) -> Count
     )
 
 
+def least(count: CountClass | None) -> int:
+    """The people that a class holds at least; nobody where there is no class."""
+    return 0 if count is None else _LOWEST[count]
+
+
 def count_classes(k: int) -> tuple[CountClass, ...]:
     """The classes that can be said of at least `k` people."""
     return tuple(dict.fromkeys(count_class(count, k) for count in range(k, MAX_COUNT + 1)))

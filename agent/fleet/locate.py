@@ -155,7 +155,8 @@ def locate(
     if direct.sum() < LEAST_DEVICES:
         return "no-fit"
     ellipse = _ellipse(drawn[:, :2] - centre[:2], weights)
-    if ellipse is None or ellipse[0] > most_m:
+    # Where the arrivals hardly narrow what was expected before them, it is the expectation that would be told.
+    if ellipse is None or ellipse[0] > min(most_m, scene.reach):
         return "geometry"
     is_direct = dict(zip(order, direct.tolist(), strict=True))
     return Place(

@@ -476,6 +476,7 @@ def definitions(entries: Iterable[Issued], today: dt.date) -> dict[str, object]:
         for entry in users
     ]
     return {
+        "vhosts": [{"name": "/"}],
         "users": [
             {"name": entry.name, "password_hash": "", "hashing_algorithm": "rabbit_password_hashing_sha256", "tags": ""}
             for entry in users

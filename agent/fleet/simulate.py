@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import logging
 import secrets
 import selectors
 import socket
@@ -30,8 +29,6 @@ from agent import __version__
 from agent.contract import CONTRACT_VERSION, Birth, Event, EventData, Health, Status, topic
 from agent.relay.mqtt import MqttError, new_client
 from agent.settings import MqttSettings
-
-log = logging.getLogger(__name__)
 
 SITE = "simulated"
 _TYPE = "crowd.gathering"
@@ -114,6 +111,8 @@ class _Connection:
         self.client: paho.Client | None = None
         self.accepted = False
         self.connections = 0
+        self.said = "no answer"
+        """Why it is not connected."""
 
     def set_up(self, client: paho.Client) -> None:
         """Set will and callbacks of a new client."""
@@ -138,7 +137,7 @@ class _Connection:
         try:
             client.connect(settings.host, settings.port, settings.keepalive_s)
         except (OSError, ValueError) as error:
-            log.debug("event=no_connection id=%s reason=%r", self._id, str(error))
+            self.said = str(error)
             self._later(now)
             return
         self.client = client
@@ -150,7 +149,7 @@ class _Connection:
     def _on_connect(self, client: paho.Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         del client, userdata, flags, properties
         if reason.is_failure:
-            log.warning("event=refused id=%s reason=%r", self._id, str(reason))
+            self.said = str(reason)
             return
         self.accepted = True
         self.connections += 1
@@ -310,8 +309,7 @@ class _Observer(_Connection):
     def _on_subscribe(self, client: Any, userdata: Any, number: int, reasons: list[Any], properties: Any) -> None:
         del client, userdata, number, properties
         self.subscribed = not any(reason.is_failure for reason in reasons)
-        if not self.subscribed:
-            log.error("event=may_not_subscribe reason=%r", str(reasons[0]))
+        self.said = str(reasons[0])
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         del client, userdata
@@ -427,7 +425,7 @@ def simulate(
         watcher.start()
         if not _until(lambda: observer.subscribed, _CONNECT_S * 2):
             where = f"{brokers[-1].host}:{brokers[-1].port}"
-            raise SimulationError(f"the observer could not subscribe at {where}; is its certificate a manager's?")
+            raise SimulationError(f"the observer could not subscribe at {where}: {observer.said}")
         began = time.monotonic()
         for worker in served:
             worker.start()

@@ -49,6 +49,7 @@ from agent.contract import (
     Suppressed,
     topic,
 )
+from agent.fleet.incident import INCIDENTS_LEVEL, JOINABLE, Incident
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 _BINDING = "0.2.0"
@@ -93,7 +94,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     adapters: dict[str, TypeAdapter[Any]] = {"control": CONTROL}
     models: tuple[type[BaseModel], ...] = (
         *(Event, Status, Birth, State, Count, Health, Suppressed, AuditHead, Notice),
-        *(Command, Result, Desired, Reported),
+        *(Command, Result, Desired, Reported, Incident),
     )
     adapters.update({model.__name__.lower(): TypeAdapter(model) for model in models})
     return {name: _schema(adapter) for name, adapter in adapters.items()}
@@ -140,6 +141,11 @@ def asyncapi() -> dict[str, Any]:
             "response": _channel(
                 "result", topic("{site}", "{device}", "cmd", "{verb}", "result", "{reply}"), _DEVICE | verb | reply
             ),
+            "incident": _channel(
+                "incident",
+                topic("{site}", INCIDENTS_LEVEL, "{kind}"),
+                {"site": _DEVICE["site"], "kind": {"description": "Its sort.", "enum": [t.label for t in JOINABLE]}},
+            ),
             "desired": _channel("desired", topic("{site}", "{device}", "config", "desired"), _DEVICE),
             "reported": _channel("reported", topic("{site}", "{device}", "config", "reported"), _DEVICE),
         },
@@ -156,6 +162,7 @@ def asyncapi() -> dict[str, Any]:
             "receiveCommand": _receive("command", "Obey a signed command that is not retained.", answer="result"),
             "sendResult": _send("result", "Tell how far a command is.", retain=False),
             "sendResponse": _send("response", "The same, where the command names a Response Topic.", retain=False),
+            "sendIncident": _send("incident", "Tell what several devices say together (correlator).", retain=False),
             "receiveDesired": _receive("desired", "Take the signed, retained configuration.", answer="reported"),
             "sendReported": _send("reported", "Tell what became of the configuration.", retain=True),
         },
@@ -172,6 +179,7 @@ def asyncapi() -> dict[str, Any]:
                 "notice": _message("notice", "What the public may know of the device", "application/json"),
                 "command": _message("command", "Signed command", "application/json"),
                 "result": _message("result", "How far a command is", "application/json"),
+                "incident": _message("incident", "What several devices say together", "application/cloudevents+json"),
                 "desired": _message("desired", "Signed configuration", "application/json"),
                 "reported": _message("reported", "What became of the configuration", "application/json"),
             }

@@ -185,6 +185,7 @@ def test_events_are_not_retained_and_states_are() -> None:
     assert {name for name, retains in retained.items() if not retains} == {
         "sendEvent",
         "sendCount",
+        "sendIncident",
         "sendHealth",
         "sendSuppressed",
         "sendResult",

@@ -115,7 +115,7 @@ def test_a_shot_that_five_devices_hear_is_one_incident_with_its_place() -> None:
     east, north = Plane(*ORIGIN).metres(incident.data.location.latitude, incident.data.location.longitude)
     assert math.hypot(east - 120, north - 60) < 10
     assert 0 < incident.data.location.semi_minor_m <= incident.data.location.semi_major_m < 60
-    assert incident.time == stamp(NOW - 1)
+    assert incident.time in {stamp(NOW - 2), stamp(NOW - 1)}, "a moment is known to some milliseconds, either side"
     assert bench.after(60) == []
 
 

@@ -9,13 +9,16 @@ import typer
 
 from agent.cli import (
     fleet_bridge,
+from agent.cli import (
     fleet_config,
     fleet_conform,
     fleet_correlate,
     fleet_devices,
+    fleet_keep,
     fleet_keys,
     fleet_pki,
     fleet_send,
+)
     fleet_simulate,
     fleet_verdict,
 )
@@ -68,3 +71,5 @@ app.command()(fleet_conform.conform)
 app.add_typer(fleet_pki.app, name="pki")
 app.command()(fleet_correlate.correlate)
 app.command()(fleet_simulate.simulate)
+app.command()(fleet_keep.keep)
+app.command()(fleet_keep.kept)

@@ -9,9 +9,19 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import Field, StringConstraints, WithJsonSchema
 
-from agent.contract import ConfidenceName, CountClass, EventType, LevelName, Name, PhaseName, Timestamp, VariantName
+from agent.contract import (
+    Closed,
+    ConfidenceName,
+    CountClass,
+    EventType,
+    LevelName,
+    Name,
+    PhaseName,
+    Timestamp,
+    VariantName,
+)
 from agent.fleet.said import ROOT
 
 #: Where a device's name would stand.
@@ -36,13 +46,7 @@ PlaceName = Annotated[str, StringConstraints(pattern=f"^{_NAME}/{_NAME}$")]
 Half = Annotated[float, Field(gt=0, le=100_000)]
 
 
-class _Closed(BaseModel):
-    """A message without room for anything that is not named here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
-
-
-class Location(_Closed):
+class Location(Closed):
     """Where a sound was made: an ellipse that holds the place with a probability of 95 %."""
 
     latitude: Annotated[float, Field(ge=-90, le=90)]
@@ -57,7 +61,7 @@ class Location(_Closed):
     """Direction of the longer axis, degrees from north over east."""
 
 
-class IncidentData(_Closed):
+class IncidentData(Closed):
     """What an incident says. Devices and zones are places of the map; nothing here is about a person."""
 
     incident: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
@@ -89,7 +93,7 @@ class IncidentData(_Closed):
     """The least of the joined events."""
 
 
-class Incident(_Closed):
+class Incident(Closed):
     """CloudEvents 1.0, structured JSON mode: what several devices say together."""
 
     specversion: Literal["1.0"] = "1.0"

@@ -452,6 +452,7 @@ _RULES: dict[Sort, tuple[str, ...]] = {
     "bridge": (
         "read vigie/v1/#",
         "write vigie/v1/+/+/cmd/pause",
+        "write vigie/v1/+/+/config/desired",
         "readwrite homeassistant/#",
         "readwrite vigie-homeassistant/#",
         "write onvif-ej/#",
@@ -499,7 +500,7 @@ _WRITES: dict[Sort, str] = {
     "device": r"^vigie\.v1\.[^.]+\.{user}\..+$",
     "manager": r"^vigie\.v1\.[^.]+\.[^.]+\.(cmd\.[^.]+(\.[^.]+)?|config\.desired)$",
     "correlator": r"^vigie\.v1\.[^.]+\._incidents\..+$",
-    "bridge": r"^(vigie\.v1\.[^.]+\.[^.]+\.cmd\.pause|homeassistant\..+|vigie-homeassistant\..+|onvif-ej\..+)$",
+    "bridge": r"^(vigie\.v1\.[^.]+\.[^.]+\.(cmd\.pause|config\.desired)|homeassistant\..+|vigie-homeassistant\..+|onvif-ej\..+)$",
 }
 _READS: dict[Sort, str] = {
     "device": r"^vigie\.v1\.[^.]+\.{user}\..+$",

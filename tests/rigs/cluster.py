@@ -76,7 +76,11 @@ class Node:
         """Start it; `await_started` waits for it."""
         with (self._own / "out").open("ab") as out:
             self._process = subprocess.Popen(
-                [_SERVER], env=self._environment(), stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                [_SERVER],
+                env=self._environment(),
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
 
@@ -95,8 +99,12 @@ class Node:
     def control(self, *arguments: str, seconds: float = 60) -> str:
         """What rabbitmqctl says."""
         done = subprocess.run(
-            [_CTL, "-n", self.name, *arguments], env=self._environment(), capture_output=True, text=True,
-            check=False, timeout=seconds,
+            [_CTL, "-n", self.name, *arguments],
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
         )
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}{self.said()}"
         return done.stdout

@@ -42,14 +42,17 @@ def keep(
 
     start_log()
     try:
-        with contextlib.closing(Keeper(_file(file), site or ())) as keeper:
-            with stopping() as stop, running(broker(context), keeper, "keep"):
-                log.info("event=ready file=%s", _file(file))
-                refused = 0
-                while not stop.wait(_REPORT_EVERY_S):
-                    if (number := sum(keeper.refused.values())) != refused:
-                        refused = number
-                        log.warning("event=messages_refused number=%d reasons=%s", refused, dict(keeper.refused))
+        with (
+            contextlib.closing(Keeper(_file(file), site or ())) as keeper,
+            stopping() as stop,
+            running(broker(context), keeper, "keep"),
+        ):
+            log.info("event=ready file=%s", _file(file))
+            refused = 0
+            while not stop.wait(_REPORT_EVERY_S):
+                if (number := sum(keeper.refused.values())) != refused:
+                    refused = number
+                    log.warning("event=messages_refused number=%d reasons=%s", refused, dict(keeper.refused))
     except KeepError as error:
         fail(str(error), 2)
     except FleetError as error:

@@ -27,7 +27,7 @@ PasswordFile = Annotated[
     Path | None, typer.Option("--password-file", help="File whose first line is the password of the authority's key.")
 ]
 SortName = Annotated[
-    Literal["device", "server", "manager", "correlator", "bridge"], typer.Argument(help="What it is for.")
+    Literal["device", "server", "manager", "correlator", "bridge", "keeper"], typer.Argument(help="What it is for.")
 ]
 Hosts = Annotated[
     list[str] | None, typer.Option("--host", help="More host names or addresses of a server; several: each.")

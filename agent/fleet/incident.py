@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, WithJsonSchema
 
+from agent.command import Closed
 from agent.contract import (
-    Closed,
     ConfidenceName,
     CountClass,
     EventType,

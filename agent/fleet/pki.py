@@ -34,11 +34,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent.contract import Name
 
-Sort = Literal["device", "server", "manager", "correlator", "bridge"]
+Sort = Literal["device", "server", "manager", "correlator", "bridge", "keeper"]
 #: What speaks for the manager's side.
-ROLES: tuple[Sort, ...] = ("manager", "correlator", "bridge")
+ROLES: tuple[Sort, ...] = ("manager", "correlator", "bridge", "keeper")
 #: How long certificates hold, days: a device may hang for years without a visit; a person's key lies on a laptop.
-DAYS: dict[Sort, int] = {"device": 825, "server": 397, "manager": 397, "correlator": 397, "bridge": 397}
+DAYS: dict[Sort, int] = {"device": 825, "server": 397, **dict.fromkeys(ROLES, 397)}
 CA_DAYS = 3650
 #: Clocks of devices may be behind when they start.
 _BACKDATED = dt.timedelta(hours=1)
@@ -452,11 +452,11 @@ _RULES: dict[Sort, tuple[str, ...]] = {
     "bridge": (
         "read vigie/v1/#",
         "write vigie/v1/+/+/cmd/pause",
-        "write vigie/v1/+/+/config/desired",
         "readwrite homeassistant/#",
         "readwrite vigie-homeassistant/#",
-        "write onvif-ej/#",
+        "readwrite +/onvif-ej/#",
     ),
+    "keeper": ("read vigie/v1/#", "write vigie/v1/+/+/config/desired"),
 }
 
 
@@ -471,8 +471,8 @@ def definitions(entries: Iterable[Issued], today: dt.date) -> dict[str, object]:
             "user": entry.name,
             "vhost": "/",
             "exchange": "amq.topic",
-            "write": _WRITES[entry.sort].format(user=re.escape(entry.name)),
-            "read": _READS[entry.sort].format(user=re.escape(entry.name)),
+            "write": _WRITES[entry.sort].replace("{user}", re.escape(entry.name)),
+            "read": _READS[entry.sort].replace("{user}", re.escape(entry.name)),
         }
         for entry in users
     ]
@@ -496,17 +496,21 @@ def definitions(entries: Iterable[Issued], today: dt.date) -> dict[str, object]:
     }
 
 
+_BRIDGED = r"homeassistant\..+|vigie-homeassistant\..+|[^.]+\.onvif-ej\..+"
+_ALL = r"^vigie\..*$"
 _WRITES: dict[Sort, str] = {
     "device": r"^vigie\.v1\.[^.]+\.{user}\..+$",
-    "manager": r"^vigie\.v1\.[^.]+\.[^.]+\.(cmd\.[^.]+(\.[^.]+)?|config\.desired)$",
+    "manager": r"^vigie\.v1\.[^.]+\.[^.]+\.(cmd\.[^.]+|config\.desired)$",
     "correlator": r"^vigie\.v1\.[^.]+\._incidents\..+$",
-    "bridge": r"^(vigie\.v1\.[^.]+\.[^.]+\.(cmd\.pause|config\.desired)|homeassistant\..+|vigie-homeassistant\..+|onvif-ej\..+)$",
+    "bridge": rf"^(vigie\.v1\.[^.]+\.[^.]+\.cmd\.pause|{_BRIDGED})$",
+    "keeper": r"^vigie\.v1\.[^.]+\.[^.]+\.config\.desired$",
 }
 _READS: dict[Sort, str] = {
-    "device": r"^vigie\.v1\.[^.]+\.{user}\..+$",
-    "manager": r"^vigie\..*$",
-    "correlator": r"^vigie\..*$",
-    "bridge": r"^(vigie|homeassistant|vigie-homeassistant)\..*$",
+    "device": _WRITES["device"],
+    "manager": _ALL,
+    "correlator": _ALL,
+    "bridge": rf"^(vigie\..*|{_BRIDGED})$",
+    "keeper": _ALL,
 }
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
-from parts import Mosquitto, wait_for
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
+from parts import Mosquitto, wait_for
 
 from agent.fleet.pki import Authority, Sort, access_list, definitions
 from agent.settings import MqttSettings

@@ -32,7 +32,7 @@ def fleet(require: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
     require("rabbitmq-server")
     devices = [("device", name) for name in ("cam-07", "cam-08", *SIMULATED)]
     folder = tmp_path_factory.mktemp("fleet")
-    return Fleet(folder, ("manager", "alice"), ("bridge", "keeper"), *devices)  # type: ignore[arg-type]
+    return Fleet(folder, ("manager", "alice"), ("keeper", "north"), *devices)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -64,49 +64,51 @@ def test_a_node_is_killed_and_nothing_acknowledged_is_lost(fleet: Fleet, nodes: 
     key = Ed25519PrivateKey.generate()
     document = desired(key, "old-port/cam-07", 1, 0, dt.datetime.now(dt.timezone.utc), {})
     topic = f"{ROOT}/cam-07/config/desired"
-    with contextlib.closing(Keeper(tmp_path / "kept.sqlite")) as keeper:
-        with running(fleet.settings(nodes[2].port, "bridge.keeper"), keeper, "keep"):
-            manager = User(fleet.settings(nodes[0].port, "manager.alice"), "m").ready()
-            device = User(fleet.settings(nodes[0].port, "cam-07"), "d", topic).ready()
-            with users(manager, device):
-                manager.publish(topic, document, retain=True)
-                wait_for(lambda: device.got, 10, "what is desired")
-                device.publish(f"{ROOT}/cam-07/status", _status("ready"), retain=True)
-                wait_for(lambda: len(_kept(tmp_path)) == 1 and _kept(tmp_path)[0]["state"] == "ready", 10, "it is kept")
+    with (
+        contextlib.closing(Keeper(tmp_path / "kept.sqlite")) as keeper,
+        running(fleet.settings(nodes[2].port, "keeper.north"), keeper, "keep"),
+    ):
+        manager = User(fleet.settings(nodes[0].port, "manager.alice"), "m").ready()
+        device = User(fleet.settings(nodes[0].port, "cam-07"), "d", topic).ready()
+        with users(manager, device):
+            manager.publish(topic, document, retain=True)
+            wait_for(lambda: device.got, 10, "what is desired")
+            device.publish(f"{ROOT}/cam-07/status", _status("ready"), retain=True)
+            wait_for(lambda: len(_kept(tmp_path)) == 1 and _kept(tmp_path)[0]["state"] == "ready", 10, "it is kept")
 
-            killed = []
+        killed: list[Node] = []
 
-            def during(seconds: float) -> None:
-                if seconds > 4 and not killed:
-                    killed.append(nodes[0])
-                    nodes[0].kill()
+        def during(seconds: float) -> None:
+            if seconds > 4 and not killed:
+                killed.append(nodes[0])
+                nodes[0].kill()
 
-            figures = simulate(
-                [fleet.settings(node.port, "manager.alice") for node in nodes],
-                len(SIMULATED),
-                45,
-                12,
-                device_brokers=lambda name: [fleet.settings(node.port, name) for node in nodes],
-                during=during,
-            )
-            assert killed
-            assert figures.connected == len(SIMULATED)
-            assert figures.reconnects >= len(SIMULATED) // 3, "those of the killed node are back"
-            assert figures.acknowledged == figures.made
-            assert figures.lost == 0
+        figures = simulate(
+            [fleet.settings(node.port, "manager.alice") for node in nodes],
+            len(SIMULATED),
+            45,
+            12,
+            device_brokers=lambda name: [fleet.settings(node.port, name) for node in nodes],
+            during=during,
+        )
+        assert killed
+        assert figures.connected == len(SIMULATED)
+        assert figures.reconnects >= len(SIMULATED) // 3, "those of the killed node are back"
+        assert figures.acknowledged == figures.made
+        assert figures.lost == 0
 
-            # What was retained on the lost node is gone with it: the broker alone does not bring it back.
-            device = User(fleet.settings(nodes[1].port, "cam-07"), "d", topic).ready()
-            with users(device):
-                device.publish(f"{ROOT}/cam-07/health")
-                assert device.got == []
-                # As relay does on each connection; the keeper answers.
-                device.publish(f"{ROOT}/cam-07/birth", _birth(), retain=True)
-                wait_for(lambda: device.got, 10, "what is desired, again")
-                assert device.got[0][:2] == (topic, document)
-                device.publish(f"{ROOT}/cam-07/status", _status("degraded"), retain=True)
-                wait_for(lambda: _row(tmp_path)["state"] == "degraded", 10, "the listing goes on")
-                assert _row(tmp_path)["desired"] == 1
+        # What was retained on the lost node is gone with it: the broker alone does not bring it back.
+        device = User(fleet.settings(nodes[1].port, "cam-07"), "d", topic).ready()
+        with users(device):
+            device.publish(f"{ROOT}/cam-07/health")
+            assert device.got == []
+            # As relay does on each connection; the keeper answers.
+            device.publish(f"{ROOT}/cam-07/birth", _birth(), retain=True)
+            wait_for(lambda: device.got, 10, "what is desired, again")
+            assert device.got[0][:2] == (topic, document)
+            device.publish(f"{ROOT}/cam-07/status", _status("degraded"), retain=True)
+            wait_for(lambda: _row(tmp_path)["state"] == "degraded", 10, "the listing goes on")
+            assert _row(tmp_path)["desired"] == 1
 
 
 def _kept(folder: Path) -> list[dict[str, object]]:

@@ -193,19 +193,19 @@ def list_(
 
 @app.command()
 def access(
-    broker: Annotated[Literal["mosquitto", "rabbitmq"], typer.Argument(help="Which broker.")],
+    broker: Annotated[Literal["mosquitto", "rabbitmq", "emqx"], typer.Argument(help="Which broker.")],
     folder: Folder,
 ) -> None:
-    """Print who may do what: mosquitto's access list, or RabbitMQ's definitions, for all certificates that hold."""
-    from agent.fleet.pki import access_list, definitions
+    """Print who may do what, for all certificates that hold: the access list of mosquitto or EMQX, or RabbitMQ's users."""
+    from agent.fleet.pki import access_list, definitions, emqx_rules
 
     with _speaking():
         entries = _authority(folder).issued()
     today = dt.datetime.now(dt.timezone.utc).date()
-    if broker == "mosquitto":
-        typer.echo(access_list(entries, today), nl=False)
-    else:
+    if broker == "rabbitmq":
         typer.echo(json.dumps(definitions(entries, today), indent=2))
+    else:
+        typer.echo((access_list if broker == "mosquitto" else emqx_rules)(entries, today), nl=False)
 
 
 def _refuse_existing(path: Path) -> None:

@@ -445,7 +445,7 @@ def access_list(entries: Iterable[Issued], today: dt.date) -> str:
     return "\n".join(lines) + "\n"
 
 
-#: Of each role, for mosquitto: what may be read and written.
+#: Of each role: what may be read and written.
 _RULES: dict[Sort, tuple[str, ...]] = {
     "manager": ("read vigie/v1/#", "write vigie/v1/+/+/cmd/+", "write vigie/v1/+/+/config/desired"),
     "correlator": ("read vigie/v1/#", "write vigie/v1/+/_incidents/#"),
@@ -458,6 +458,17 @@ _RULES: dict[Sort, tuple[str, ...]] = {
     ),
     "keeper": ("read vigie/v1/#", "write vigie/v1/+/+/config/desired"),
 }
+
+
+def emqx_rules(entries: Iterable[Issued], today: dt.date) -> str:
+    """The same for EMQX, as its `acl.conf`."""
+    actions = {"read": "subscribe", "write": "publish", "readwrite": "all"}
+    lines = ['{allow, all, all, ["vigie/v1/+/${username}/#"]}.']
+    for entry in _users(entries, today):
+        for rule in _RULES.get(entry.sort, ()):
+            may, topic = rule.split(" ")
+            lines.append(f'{{allow, {{user, "{entry.name}"}}, {actions[may]}, ["{topic}"]}}.')
+    return "\n".join([*lines, "{deny, all}."]) + "\n"
 
 
 def definitions(entries: Iterable[Issued], today: dt.date) -> dict[str, object]:

@@ -16,7 +16,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from typer.testing import CliRunner
 
 from agent.cli.app import app
-from agent.fleet.pki import Authority, PkiError, access_list, definitions
+from agent.fleet.pki import Authority, PkiError, access_list, definitions, emqx_rules
 
 NOW = dt.datetime(2026, 11, 27, 12, tzinfo=dt.timezone.utc)
 
@@ -153,6 +153,10 @@ def test_the_access_lists_name_each_role_once_and_no_revoked_one(authority: Auth
     text = access_list(entries, NOW.date())
     assert "pattern readwrite vigie/v1/+/%u/#" in text
     assert re.findall("^user (.*)$", text, re.MULTILINE) == ["manager.alice", "correlator.north"]
+    rules = emqx_rules(entries, NOW.date()).splitlines()
+    assert rules[0] == '{allow, all, all, ["vigie/v1/+/${username}/#"]}.'
+    assert '{allow, {user, "correlator.north"}, publish, ["vigie/v1/+/_incidents/#"]}.' in rules
+    assert rules[-1] == "{deny, all}."
     table = json.loads(json.dumps(definitions(entries, NOW.date())))
     assert [user["name"] for user in table["users"]] == ["cam-07", "manager.alice", "correlator.north"]
     write = {row["user"]: re.compile(row["write"]) for row in table["topic_permissions"]}
@@ -190,6 +194,7 @@ def test_the_commands_do_it_all(tmp_path: Path) -> None:
     ]
     assert "cam-08" in run("list", "--folder", ca)
     assert "pattern" in run("access", "mosquitto", "--folder", ca)
+    assert "deny" in run("access", "emqx", "--folder", ca)
     assert "cam-08" not in run("access", "rabbitmq", "--folder", ca)
     run("crl", *locked)
     key = ec.generate_private_key(ec.SECP256R1())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -15,7 +14,6 @@ from parts import free_port, wait_for
 
 BROKERS = Path(__file__).parents[2] / "deploy" / "broker"
 _SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-_CTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
 NODES = 3
 
 
@@ -84,7 +82,7 @@ class Node:
                 start_new_session=True,
             )
 
-    def await_started(self, seconds: float = 90) -> None:
+    def await_started(self, seconds: float = 180) -> None:
         """Wait until it takes MQTT connections."""
 
         def listens() -> bool:
@@ -95,19 +93,6 @@ class Node:
             return False
 
         wait_for(listens, seconds, f"{self.name} listens")
-
-    def control(self, *arguments: str, seconds: float = 60) -> str:
-        """What rabbitmqctl says."""
-        done = subprocess.run(
-            [_CTL, "-n", self.name, *arguments],
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
-        )
-        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}{self.said()}"
-        return done.stdout
 
     def said(self) -> str:
         """The end of what the node said."""
@@ -138,8 +123,7 @@ class Node:
 @contextlib.contextmanager
 def rabbitmq(folder: Path, files: Path) -> Iterator[list[Node]]:
     """A running cluster of three."""
-    ports = os.getpid()
-    names = [f"vigie{ports}x{number}@localhost" for number in range(1, NODES + 1)]
+    names = [f"vigie{os.getpid()}x{number}@localhost" for number in range(1, NODES + 1)]
     # One secret for all: without it each node would make its own at the same moment.
     cookie = folder / ".erlang.cookie"
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,10 +133,9 @@ def rabbitmq(folder: Path, files: Path) -> Iterator[list[Node]]:
     try:
         for node in nodes:
             node.start()
+        # A node joins the others before it listens.
         for node in nodes:
             node.await_started()
-        status = json.loads(nodes[0].control("cluster_status", "--formatter", "json"))
-        assert sorted(status["running_nodes"]) == names
         yield nodes
     finally:
         for node in nodes:

@@ -196,7 +196,7 @@ def access(
     broker: Annotated[Literal["mosquitto", "rabbitmq", "emqx"], typer.Argument(help="Which broker.")],
     folder: Folder,
 ) -> None:
-    """Print who may do what, for all certificates that hold: the access list of mosquitto or EMQX, or RabbitMQ's users."""
+    """Print who may do what: the access list of mosquitto or EMQX, or the users of RabbitMQ, as certificates hold."""
     from agent.fleet.pki import access_list, definitions, emqx_rules
 
     with _speaking():

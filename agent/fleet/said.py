@@ -87,7 +87,7 @@ def read(topic: str, payload: bytes) -> Said | None:
     levels = topic.split("/")
     if levels[:2] != ROOT.split("/") or len(levels) < 5:
         return None
-    device, below = device_of(levels[2], levels[3]), levels[4:]
+    device, below = device_of(levels[2], levels[3]), _with_dots(levels[4:])
     place = next((place for place in _MODELS if _fits(place, below)), None)
     if place is None:
         return None
@@ -121,6 +121,12 @@ def device_of(site: str, name: str) -> Device:
 def label_of(message: Event | DetectorNotice | NoticeDetector) -> str:
     """The type of an event or of a permission as topics have it, such as `crowd.gathering`."""
     return message.type.removeprefix("vigie.").removesuffix(".v1")
+
+
+def _with_dots(below: list[str]) -> list[str]:
+    """The levels as they were published: RabbitMQ makes `crowd/gathering` of `crowd.gathering`."""
+    head = {"event": 1, "state": 2}.get(below[0])
+    return below if head is None or len(below) != head + 2 else [*below[:head], ".".join(below[head:])]
 
 
 def _fits(place: tuple[str, ...], below: list[str]) -> bool:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import itertools
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +17,8 @@ import pytest
 from deployed import DeployedMosquitto, Fleet, User, users
 from parts import wait_for
 
+from agent.contract import Event, EventData
+from agent.fleet.incident import Incident
 from agent.fleet.simulate import simulate
 
 pytestmark = pytest.mark.rig
@@ -133,6 +139,71 @@ def test_what_it_acknowledged_is_there_after_kill_9(fleet: Fleet, tmp_path: Path
             assert "status" in kept
             events = [payload for topic, payload, _ in back.got if "/event/" in topic]
             assert sorted(map(int, events)) == list(range(200))
+
+
+def test_a_shot_that_three_devices_hear_becomes_an_incident(require: Callable[..., None], tmp_path: Path) -> None:
+    require("mosquitto")
+    names = ["cam-1", "cam-2", "cam-3"]
+    fleet = Fleet(tmp_path, ("manager", "alice"), ("correlator", "north"), *(("device", name) for name in names))
+    town = tmp_path / "map.toml"
+    places = ((43.2951, 5.3742), (43.2960, 5.3742), (43.2955, 5.3755))
+    town.write_text(
+        "".join(
+            f'[[device]]\nname = "{name}"\nsite = "old-port"\nlatitude = {north}\nlongitude = {east}\n'
+            for name, (north, east) in zip(names, places, strict=True)
+        )
+    )
+    with running(tmp_path / "broker", fleet) as broker:
+        settings = fleet.settings(broker.port, "correlator.north")
+        manager = User(fleet.settings(broker.port, "manager.alice"), "m", "vigie/v1/+/_incidents/#").ready()
+        devices = [User(fleet.settings(broker.port, name), name).ready() for name in names]
+        options = {"host": settings.host, "port": settings.port, "ca-file": settings.ca_file}
+        options |= {"cert-file": settings.cert_file, "key-file": settings.key_file}
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        command = [sys.executable, "-m", "agent", "fleet", *arguments, "correlate", "--map", str(town)]
+        process = subprocess.Popen(command)
+        numbers = itertools.count(1)
+        tell_at = [0.0]
+
+        def told() -> bool:
+            # It does not say when it listens; a shot that it missed is followed by another.
+            if time.monotonic() >= tell_at[0]:
+                tell_at[0] = time.monotonic() + 10
+                for device, name in zip(devices, names, strict=True):
+                    device.publish(f"{ROOT}/{name}/event/sound.gunshot", _shot(name, next(numbers)))
+            return bool(manager.got)
+
+        try:
+            with users(manager, *devices):
+                wait_for(told, 60, "an incident")
+                topic, payload, retained = manager.got[0]
+        finally:
+            process.terminate()
+            process.wait(20)
+        incident = Incident.model_validate_json(payload)
+        assert (topic, retained) == (incident.topic, False)
+        assert incident.data.devices == tuple(names)
+        assert process.returncode == 0
+
+
+def _shot(name: str, number: int) -> bytes:
+    now = dt.datetime.now(dt.timezone.utc)
+    event = Event(
+        id=f"0a1b2c3d-{number:06}",
+        source=f"/vigie/old-port/{name}",
+        type="vigie.sound.gunshot.v1",
+        time=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        data=EventData(
+            episode="9b1e",
+            phase="started",
+            confidence="high",
+            onset=f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 100:04}Z",
+            onset_error="2ms",
+            clock="synced",
+            basis="RIG",
+        ),
+    )
+    return event.to_json()
 
 
 def test_a_simulated_fleet_loses_nothing(require: Callable[..., None], tmp_path: Path) -> None:

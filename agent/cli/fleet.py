@@ -9,7 +9,6 @@ import typer
 
 from agent.cli import (
     fleet_bridge,
-from agent.cli import (
     fleet_config,
     fleet_conform,
     fleet_correlate,
@@ -18,7 +17,6 @@ from agent.cli import (
     fleet_keys,
     fleet_pki,
     fleet_send,
-)
     fleet_simulate,
     fleet_verdict,
 )

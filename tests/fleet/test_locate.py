@@ -93,12 +93,12 @@ def test_three_devices_give_a_large_ellipse_since_nobody_contradicts_an_echo() -
 
 
 def test_the_ellipse_points_along_what_is_not_known() -> None:
-    # Far to the east of a small group: the direction is known, the distance hardly.
-    group = [(0.0, 0.0), (0.0, 60.0), (40.0, 0.0), (40.0, 60.0), (20.0, 30.0), (20.0, 0.0)]
-    place = locate(heard(group, (220.0, 30.0)), 15.0, most_m=1000.0)
-    assert isinstance(place, Place)
+    # East of all of them: the direction is known better than the distance.
+    group = [(0.0, 0.0), (0.0, 100.0), (60.0, 0.0), (60.0, 100.0), (30.0, 50.0), (60.0, 50.0)]
+    place = located(heard(group, (150.0, 50.0)))
     assert place.azimuth_deg == pytest.approx(90, abs=20)
     assert place.semi_major_m > 2 * place.semi_minor_m
+    assert place.holds(150.0, 50.0)
 
 
 def test_the_same_arrivals_give_the_same_place() -> None:
@@ -129,9 +129,9 @@ def test_whatever_is_told_gives_a_place_or_a_reason(told: list[tuple[float, floa
 
 def test_on_simulated_streets_the_ellipse_is_honest() -> None:
     # `vigie eval locate` measures more of them.
-    result = evaluate(Street(devices=6, echo=0.15), 40, 3)
+    result = evaluate(Street(devices=6, echo=0.15), 20, 3)
     assert result.median_error_m is not None
     assert result.coverage is not None
     assert result.median_error_m <= 15
     assert result.coverage >= 0.9
-    assert result.located >= 34
+    assert result.located >= 15

@@ -58,6 +58,7 @@ eval: $(VENV)/.eval ## Measure accuracy on the labelled data ($(DATA))
 	$(BIN)/vigie eval detector --clip $(DATA)/clips/pets2009_s2l1.mp4 --gt $(DATA)/mot/PETS09-S2L1/gt.txt --model vigie-detector --model yolox-nano
 	$(BIN)/vigie eval patch --data $(DATA)
 	$(BIN)/vigie eval sound --audio $(DATA)/audio
+	$(BIN)/vigie eval locate --devices 3 --devices 4 --devices 6 --devices 8
 
 train: $(VENV)/.train ## Make the models anew; hours, resumable (MODEL=detector|sound|patch)
 	$(if $(MODEL),,$(error which one? make train MODEL=detector, sound or patch))

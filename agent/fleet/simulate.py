@@ -338,6 +338,8 @@ class _Worker(threading.Thread):
         self._rate = rate
         self._halt = halt
         self._selector = selectors.DefaultSelector()
+        self._sockets: dict[_Connection, socket.socket] = {}
+        """Those that the selector has: paho may close one in the middle of a publish."""
         self.making = threading.Event()
         self.made = 0
 
@@ -371,13 +373,13 @@ class _Worker(threading.Thread):
                 connection.connect(now)
                 sock = connection.socket()
                 if sock is not None:
+                    self._sockets[connection] = sock
                     self._selector.register(sock, selectors.EVENT_READ, connection)
                 return
 
     def _serve(self, connection: _Connection, now: float, readable: bool) -> None:
-        sock = connection.socket()
-        if connection.client is not None and not connection.serve(now, readable=readable) and sock is not None:
-            self._selector.unregister(sock)
+        if connection.client is not None and not connection.serve(now, readable=readable):
+            self._selector.unregister(self._sockets.pop(connection))
 
 
 def simulate(

@@ -19,7 +19,7 @@ from parts import wait_for
 
 from agent.contract import Event, EventData
 from agent.fleet.incident import Incident
-from agent.fleet.simulate import simulate
+from agent.fleet.simulate import Figures, simulate
 
 pytestmark = pytest.mark.rig
 
@@ -206,19 +206,44 @@ def _shot(name: str, number: int) -> bytes:
     return event.to_json()
 
 
-def test_a_simulated_fleet_loses_nothing(require: Callable[..., None], tmp_path: Path) -> None:
-    require("mosquitto")
+def simulated(folder: Path, during: Callable[[DeployedMosquitto, float], None], seconds: float) -> Figures:
+    """What a simulated fleet of twenty gives on a broker that something is done to."""
     names = [f"sim-{number + 1:05}" for number in range(20)]
-    fleet = Fleet(tmp_path, ("manager", "alice"), *(("device", name) for name in names))
-    with running(tmp_path / "broker", fleet) as broker:
-        figures = simulate(
+    fleet = Fleet(folder, ("manager", "alice"), *(("device", name) for name in names))
+    with running(folder / "broker", fleet) as broker:
+        return simulate(
             [fleet.settings(broker.port, "manager.alice")],
             len(names),
             100,
-            3,
+            seconds,
             device_brokers=lambda name: [fleet.settings(broker.port, name)],
+            during=lambda passed: during(broker, passed),
         )
+
+
+def test_a_simulated_fleet_loses_nothing(require: Callable[..., None], tmp_path: Path) -> None:
+    require("mosquitto")
+    figures = simulated(tmp_path, lambda _broker, _passed: None, 3)
     assert figures.connected == 20
     assert figures.made >= 200
     assert figures.acknowledged == figures.made
     assert figures.lost == 0
+
+
+def test_a_simulated_fleet_comes_back_when_the_broker_does(require: Callable[..., None], tmp_path: Path) -> None:
+    require("mosquitto")
+    killed: list[float] = []
+
+    def kill(broker: DeployedMosquitto, passed: float) -> None:
+        if passed > 2 and not killed:
+            killed.append(passed)
+            broker.kill()
+            broker.start()
+
+    figures = simulated(tmp_path, kill, 5)
+    assert figures.reconnects >= 20
+    assert figures.observer_reconnects == 1
+    assert figures.acknowledged == figures.made
+    # What it acknowledged in its last turn may be lost (docs/broker.md); what it had written before is not.
+    assert figures.received >= figures.acknowledged - figures.lost
+    assert figures.lost < 50

@@ -6,18 +6,16 @@ import contextlib
 import datetime as dt
 import logging
 import math
-import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agent.cli.common import fail, start_log
-from agent.cli.fleet_common import broker
+from agent.cli.fleet_common import broker, stopping
 
 if TYPE_CHECKING:
     from agent.fleet.bridges.bridge import Bridge, Connection
@@ -108,7 +106,7 @@ def prometheus(
     try:
         with (
             contextlib.closing(Verdicts(verdicts or default_file())) as file,
-            _stopping() as stop,
+            stopping() as stop,
             running(broker(context), bridge, "prometheus") as connection,
             exporting(listen, port, lambda: bridge.text(connected=connection.there.is_set())) as at,
         ):
@@ -128,7 +126,7 @@ def _keep(
     """Keep events and read verdicts until it is time to stop; where the file fails, measuring goes on."""
     pruned = -math.inf
     while True:
-        stopping = stop.wait(_FLUSH_EVERY_S)
+        ending = stop.wait(_FLUSH_EVERY_S)
         try:
             file.note(bridge.kept())
             if time.monotonic() - pruned >= _PRUNE_EVERY_S:
@@ -137,7 +135,7 @@ def _keep(
             tallies[:] = file.tallies()
         except sqlite3.Error as error:
             log.error("event=verdicts_not_kept reason=%r", str(error))  # noqa: TRY400 - the reason says it all
-        if stopping:
+        if ending:
             return
         connection.check()
 
@@ -149,7 +147,7 @@ def _serve(context: typer.Context, bridge: Bridge, kind: str) -> None:
 
     start_log()
     try:
-        with _stopping() as stop, running(broker(context), bridge, kind) as connection:
+        with stopping() as stop, running(broker(context), bridge, kind) as connection:
             log.info("event=ready bridge=%s", kind)
             refused = 0
             while not stop.wait(_REPORT_EVERY_S):
@@ -159,16 +157,3 @@ def _serve(context: typer.Context, bridge: Bridge, kind: str) -> None:
                     log.warning("event=messages_refused number=%d reasons=%s", refused, dict(bridge.refused))
     except FleetError as error:
         fail(str(error), 3)
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """An event that is set by Ctrl-C or SIGTERM."""
-    stop = threading.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

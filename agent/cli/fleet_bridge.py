@@ -126,7 +126,7 @@ def _keep(
     """Keep events and read verdicts until it is time to stop; where the file fails, measuring goes on."""
     pruned = -math.inf
     while True:
-        stopping = stop.wait(_FLUSH_EVERY_S)
+        ending = stop.wait(_FLUSH_EVERY_S)
         try:
             file.note(bridge.kept())
             if time.monotonic() - pruned >= _PRUNE_EVERY_S:
@@ -135,7 +135,7 @@ def _keep(
             tallies[:] = file.tallies()
         except sqlite3.Error as error:
             log.error("event=verdicts_not_kept reason=%r", str(error))  # noqa: TRY400 - the reason says it all
-        if stopping:
+        if ending:
             return
         connection.check()
 

@@ -45,11 +45,12 @@ def keep(
         with (
             contextlib.closing(Keeper(_file(file), site or ())) as keeper,
             stopping() as stop,
-            running(broker(context), keeper, "keep"),
+            running(broker(context), keeper, "keep") as connection,
         ):
             log.info("event=ready file=%s", _file(file))
             refused = 0
             while not stop.wait(_REPORT_EVERY_S):
+                connection.check()
                 if (number := sum(keeper.refused.values())) != refused:
                     refused = number
                     log.warning("event=messages_refused number=%d reasons=%s", refused, dict(keeper.refused))

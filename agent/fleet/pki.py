@@ -452,6 +452,7 @@ _RULES: dict[Sort, tuple[str, ...]] = {
     "bridge": (
         "read vigie/v1/#",
         "write vigie/v1/+/+/cmd/pause",
+        "write vigie/v1/+/+/cmd/resume",
         "readwrite homeassistant/#",
         "readwrite vigie-homeassistant/#",
         "readwrite +/onvif-ej/#",
@@ -513,7 +514,7 @@ _WRITES: dict[Sort, str] = {
     "device": r"^vigie\.v1\.[^.]+\.{user}\..+$",
     "manager": r"^vigie\.v1\.[^.]+\.[^.]+\.(cmd\.[^.]+|config\.desired)$",
     "correlator": r"^vigie\.v1\.[^.]+\._incidents\..+$",
-    "bridge": rf"^(vigie\.v1\.[^.]+\.[^.]+\.cmd\.pause|{_BRIDGED})$",
+    "bridge": rf"^(vigie\.v1\.[^.]+\.[^.]+\.cmd\.(pause|resume)|{_BRIDGED})$",
     "keeper": r"^vigie\.v1\.[^.]+\.[^.]+\.config\.desired$",
 }
 _READS: dict[Sort, str] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import itertools
 import json
 import math
@@ -14,7 +15,9 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from agent.cli.app import app
 from agent.contract import EventType
 from agent.documents import schemas
 from agent.fleet.correlate import Correlator, filters
@@ -28,6 +31,7 @@ NOW = 1_795_780_800.0  # 2026-11-27T12:00:00Z
 _numbers = itertools.count(1)
 
 
+@functools.cache
 def town() -> Town:
     """Five devices, a row of zones that a crowd can walk along, and a square."""
     plane = Plane(*ORIGIN)
@@ -346,3 +350,20 @@ def test_each_site_belongs_to_one_instance() -> None:
     parts = [share(sites, number, 3) for number in (1, 2, 3)]
     assert sorted(site for part in parts for site in part) == sorted(sites)
     assert all(len(part) > 5 for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--map", "/nonexistent.toml"], "cannot be read"),
+        (["--site", "elsewhere"], "not in"),
+        (["--share", "3/2"], "is not like 2/3"),
+        (["--share", "x"], "is not like 2/3"),
+    ],
+)
+def test_the_command_says_what_is_wrong(tmp_path: Path, options: list[str], said: str) -> None:
+    path = tmp_path / "map.toml"
+    path.write_text('[[device]]\nname = "cam-1"\nsite = "port"\nlatitude = 43.3\nlongitude = 5.4\n')
+    result = CliRunner().invoke(app, ["fleet", "correlate", "--map", str(path), *options])
+    assert result.exit_code == 2, result.output
+    assert said in result.output

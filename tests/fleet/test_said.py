@@ -36,6 +36,16 @@ def test_a_status_and_an_event_are_read() -> None:
     assert said.label == label_of(said.document) == "crowd.gathering"
 
 
+def test_a_type_that_rabbitmq_made_two_levels_of_is_read_as_one() -> None:
+    said = read(f"{ROOT}/event/crowd/gathering", json.dumps(EVENT).encode())
+    assert said is not None
+    assert said.label == "crowd.gathering"
+    said = read(f"{ROOT}/state/quay/crowd/density", b"")
+    assert said is not None
+    assert (said.zone, said.label) == ("quay", "crowd.density")
+    assert read(f"{ROOT}/event/crowd/gathering/more", b"{}") is None
+
+
 def test_a_retained_message_that_was_taken_away_is_told_as_such() -> None:
     said = read(f"{ROOT}/state/quay/crowd.density", b"")
     assert said is not None

@@ -20,7 +20,7 @@ NODES = 3
 class Node:
     """One node: a process group of its own."""
 
-    def __init__(self, folder: Path, number: int, files: Path, names: list[str]) -> None:
+    def __init__(self, folder: Path, number: int, files: Path, names: list[str], registry: int) -> None:
         """Write its configuration: that of `deploy/`, with other names, ports and folders.
 
         Args:
@@ -28,7 +28,9 @@ class Node:
             number: From 1.
             files: Folder with ca.pem, server.pem, server.key and definitions.json.
             names: Of all nodes.
+            registry: Port of Erlang's registry of names, epmd.
         """
+        self._registry = registry
         self.port = free_port()
         self.name = names[number - 1]
         self._amqp, self._distribution, self._metrics = free_port(), free_port(), free_port()
@@ -56,6 +58,7 @@ class Node:
             "LANG": "C.UTF-8",
             "HOME": str(self._home),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self._registry),
             "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self._amqp),
@@ -129,7 +132,8 @@ def rabbitmq(folder: Path, files: Path) -> Iterator[list[Node]]:
     folder.mkdir(parents=True, exist_ok=True)
     cookie.write_text("VIGIERIG")
     cookie.chmod(0o400)
-    nodes = [Node(folder, number, files, names) for number in range(1, NODES + 1)]
+    registry = free_port()
+    nodes = [Node(folder, number, files, names, registry) for number in range(1, NODES + 1)]
     try:
         for node in nodes:
             node.start()
@@ -140,3 +144,5 @@ def rabbitmq(folder: Path, files: Path) -> Iterator[list[Node]]:
     finally:
         for node in nodes:
             node.kill()
+        # The first node has started it, as a daemon.
+        subprocess.run(["epmd", "-port", str(registry), "-kill"], stdout=subprocess.DEVNULL, check=False)

@@ -140,7 +140,7 @@ class HomeAssistant:
         self._devices: dict[Device, _Seen] = {}
         self.refused: Counter[str] = Counter()
         """Messages that were not taken, by reason."""
-        below = ("birth", "status", "health", "count/+", "state/+/+", "event/+")
+        below = ("birth", "status", "health", "count/+", "state/#", "event/#")
         self.filters = (
             *(f"{ROOT}/{site}/+/{levels}" for site in (*sites,) or ("+",) for levels in below),
             f"{discovery}/status",

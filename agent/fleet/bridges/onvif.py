@@ -110,7 +110,7 @@ class Onvif:
         self._devices: dict[Device, _Known] = {}
         self.refused: Counter[str] = Counter()
         """Messages that were not taken, by reason."""
-        below = ("status", "event/+", "count/+")
+        below = ("status", "event/#", "count/+")
         levels = ("+" if "\0" in level else level for level in own.split("/"))
         self.filters = (
             *(f"{ROOT}/{site}/+/{level}" for site in (*sites,) or ("+",) for level in below),

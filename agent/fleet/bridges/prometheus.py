@@ -69,7 +69,7 @@ class Prometheus:
         self._kept: deque[tuple[Event, float]] = deque(maxlen=_MAX_WAITING)
         self.refused: Counter[str] = Counter()
         """Messages that were not taken, by reason."""
-        below = ("status", "birth", "health", "notice", "event/+")
+        below = ("status", "birth", "health", "notice", "event/#")
         self.filters = tuple(f"{ROOT}/{site}/+/{level}" for site in (*sites,) or ("+",) for level in below)
         self.will: Publication | None = None
 

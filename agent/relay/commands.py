@@ -138,7 +138,7 @@ class Commands:
         Raises:
             JournalFullError: the disk is full: nothing was obeyed but a pause.
         """
-        verb = incoming.topic.rpartition("/")[2]
+        verb = incoming.topic.removeprefix(topic(*self.target.split("/"), "cmd", "")).replace("/", ".")
         try:
             self._admit(self._check(verb, incoming), incoming)
         except Refused as refused:

@@ -28,7 +28,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.command import DESIRED_MAX_SIZE, LONGEST
+from agent.command import DESIRED_MAX_SIZE, LONGEST, VERBS
 from agent.contract import Status, topic
 from agent.settings import MqttSettings
 
@@ -40,6 +40,7 @@ _POLL_S = 0.5
 #: could wait behind a backlog.
 _RESERVED = 4
 _MOST_UNDER_WAY = 65_535
+_NO_SUBSCRIPTION = "the broker gave no answer to the subscriptions"
 _NO_ANSWER = "the broker gave no answer to the greeting; its TLS, ACL or MQTT version may not fit"
 #: Messages from the broker that wait for relay; a hostile broker that sends more finds them dropped.
 _INCOMING = 64
@@ -185,7 +186,10 @@ class Link:
         self._status_topic = topic(site, device, "status")
         self.will = Status(state="offline", boot=boot).model_dump_json().encode()
         """What the broker says on `status` when the connection ends without a goodbye."""
-        self._subscriptions = {topic(site, device, "cmd", "+"): 2, topic(site, device, "config", "desired"): 0}
+        # RabbitMQ makes a level's end of the dot in a verb.
+        dotted = [topic(site, device, "cmd", *verb.split(".")) for verb in VERBS if "." in verb]
+        commands = [topic(site, device, "cmd", "+"), *dotted]
+        self._subscriptions = {**dict.fromkeys(commands, 2), topic(site, device, "config", "desired"): 0}
         self._queue: queue.SimpleQueue[Happening] = queue.SimpleQueue()
         self._incoming: queue.Queue[Incoming] = queue.Queue(_INCOMING)
         self.flooded = 0
@@ -197,7 +201,7 @@ class Link:
         self._stopping = threading.Event()
         self._gone = threading.Event()
         self._client: paho.Client | None = None
-        self._accepted = False
+        self._accepted = self._subscribed = False
         self._reason = ""
         self._backoff_s = settings.backoff_min_s
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -272,7 +276,7 @@ class Link:
 
     def _connect_once(self) -> None:
         """One connection from its first to its last byte."""
-        self._accepted = False
+        self._accepted = self._subscribed = False
         self._gone.clear()
         self._reason = "the broker closed the connection"
         protocol = self._protocol
@@ -281,6 +285,7 @@ class Link:
             client.will_set(self._status_topic, self.will, qos=1, retain=True)
             client.max_inflight_messages_set(self._settings.inflight + _RESERVED)
             client.on_connect = self._on_connect
+            client.on_subscribe = self._on_subscribe
             client.on_disconnect = self._on_disconnect
             client.on_publish = self._on_publish
             client.on_message = self._on_message
@@ -316,8 +321,8 @@ class Link:
             if thread is None or not thread.is_alive():
                 self._reason = "the broker sent a packet that cannot be read"
                 return
-            if not self._accepted and time.monotonic() > deadline:
-                self._reason = _NO_ANSWER
+            if not self._subscribed and time.monotonic() > deadline:
+                self._reason = _NO_SUBSCRIPTION if self._accepted else _NO_ANSWER
                 return
 
     def _must_fall_back(self, protocol: MQTTProtocolVersion) -> bool:
@@ -346,6 +351,14 @@ class Link:
             )
         else:
             client.subscribe([(name, 1) for name in self._subscriptions])
+
+    def _on_subscribe(
+        self, client: paho.Client, userdata: Any, message: int, reasons: list[ReasonCode], properties: Properties | None
+    ) -> None:
+        del client, userdata, message, properties
+        if any(reason.is_failure for reason in reasons):
+            log.warning("event=deaf reason=%r", "the broker's access list lets no commands through")
+        self._subscribed = True
         self._tell(Connected("5" if self._protocol is _V5 else "3.1.1"))
 
     def _on_disconnect(

@@ -142,7 +142,7 @@ class ScriptedBroker:
                     self._changed.notify_all()
                 if answer is None:
                     return
-                with self._sending:
+                with self._sending, contextlib.suppress(OSError):  # who has closed may have said more before
                     connected.sendall(answer)
 
     def _answer(self, head: int, body: bytes, manners: Manners, seen: Connection) -> bytes | None:

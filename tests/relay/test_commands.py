@@ -160,6 +160,11 @@ def test_a_command_walks_through_its_states_and_is_recorded(bench: Bench) -> Non
     assert bench.recorded("command")[0]["name"] == "operate"
 
 
+def test_a_verb_that_rabbitmq_took_apart_is_the_same_verb(bench: Bench) -> None:
+    bench.take(command(KEY, HERE, "log.level", "request-1", bench.now, args={"level": "debug"}), "log/level")
+    assert bench.last() == ("succeeded", None)
+
+
 def test_what_sense_must_do_is_over_when_sense_says_so(bench: Bench) -> None:
     bench.ask("selftest")
     assert bench.last() == ("executing", None)

@@ -604,9 +604,8 @@ def reply(control: ControlCode, answer: ReplyCode = ReplyCode.DONE) -> Observati
 
 def connected(broker: ScriptedBroker, bench: Bench) -> None:
     root = "vigie/v1/site/camera"
-    bench.until(lambda: bool(broker.connections and broker.connections[-1].subscribed), "subscribed")
     bench.until(lambda: bool(sent(broker, "config/reported")), "connected")
-    assert broker.connections[-1].subscribed == [f"{root}/cmd/+", f"{root}/config/desired"]
+    assert {f"{root}/cmd/+", f"{root}/config/desired"} < {*broker.connections[-1].subscribed}
 
 
 def test_a_sense_that_starts_is_told_by_what_to_sense_and_then_to_open(start: Start) -> None:

@@ -14,7 +14,6 @@ says so.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass, replace
 
@@ -28,6 +27,8 @@ from agent.perception.tag import CLASSES
 
 #: Odds of what goes on, and of what is sure, beside those at the threshold.
 _GOES_ON, _SURE = 1 / 4, 8.0
+#: How close to 0 or 1 a probability may come, so that odds have a quotient.
+_LEAST = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,4 +121,4 @@ class SoundEvent:
 
 
 def _odds(probability: float) -> float:
-    return probability / max(1 - probability, 1e-9) if probability < 1 else math.inf
+    return max(probability, _LEAST) / max(1 - probability, _LEAST)

@@ -23,6 +23,8 @@ FOLDS = 4
 UNKNOWN = -1
 #: Samples of 20 ms, by which loudness is told.
 BLOCK = RATE // 50
+#: What an event's level is measured by: its 20 ms that are at most so much fainter than the loudest.
+_LOUD_DB = 15
 #: A patch this much fainter than the loudest of its recording may be without the event.
 _FAINT_DB = 20
 #: Backgrounds that are no place and no lasting noise but one sound cut out, dense as no street has it.
@@ -135,6 +137,12 @@ def loudness(piece: NDArray[np.float32]) -> NDArray[np.float32]:
     """Power of each 20 ms, (B,) float32."""
     whole = np.pad(piece, (0, -len(piece) % BLOCK)).reshape(-1, BLOCK)
     return np.asarray(np.square(whole).mean(axis=1))
+
+
+def level(event: NDArray[np.float32]) -> float:
+    """How loud an event is: the mean power of its 20 ms that are within 15 dB of its loudest."""
+    powers = loudness(event)
+    return float(powers[powers >= powers.max() * 10 ** (-_LOUD_DB / 10)].mean())
 
 
 def patch_labels(sound: Sound, pieces: NDArray[np.float32]) -> NDArray[np.int8]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from agent.capture.sound import BLOCK_S, Block
 from agent.evaluate.imitated import IMITATED, imitate
 from agent.evaluate.operating import Operating, Rate, cooled, episodes
-from agent.evaluate.sounds import BLOCK, Sound, SoundsError, loudness, samples
+from agent.evaluate.sounds import BLOCK, Sound, SoundsError, level, loudness, samples
 from agent.perception.hearing import HOP_S, Ears, Hearing, Room
 from agent.perception.logmel import RATE
 from agent.perception.tag import CLASSES, Tagger
@@ -29,8 +29,6 @@ BANDS_DB = (-5, 0, 5, 10, 15, 20)
 _BEFORE_S, _AFTER_S, _LONGEST_S = 5.0, 3.0, 4.0
 #: An episode may begin so long after the event's end: windows, and averages over them, end later than what they hear.
 _LATE_S = 2.0
-#: What an event's level is measured by: its 20 ms that are at most so much fainter than the loudest.
-_LOUD_DB = 15
 #: Imitated hard negatives of each kind a fold.
 _IMITATIONS = 25
 
@@ -167,9 +165,8 @@ def _laid_over(
     piece = np.resize(np.roll(street, -int(random.integers(len(street)))), wanted)
     first = int(_BEFORE_S * RATE)
     under = piece[first : first + len(event)]
-    powers = loudness(event)
-    level = powers[powers >= powers.max() * 10 ** (-_LOUD_DB / 10)].mean()
-    gain = np.sqrt(10 ** (random.uniform(*band_db) / 10) * max(np.square(under).mean(), 1e-9) / max(level, 1e-12))
+    louder = 10 ** (random.uniform(*band_db) / 10)
+    gain = np.sqrt(louder * max(np.square(under).mean(), 1e-9) / max(level(event), 1e-12))
     under += (gain * event).astype(np.float32)
     # A microphone that is driven too far adjusts; no sound here is clipped.
     piece /= max(1.0, float(np.abs(piece).max()))

@@ -124,7 +124,7 @@ class SoundModel(Model):
         le=100,
         description="Each logit is divided by it first, so that a probability means what it says (Guo et al., 2017).",
     )
-    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+    thresholds: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
         {},
         description="For a class, the probability, after temperature, from which it counts as heard; 0.5 if unnamed.",
     )

@@ -11,7 +11,7 @@ import pytest
 
 from agent.behaviours.episode import EpisodeChange
 from agent.behaviours.listen import Listening, sound_event
-from agent.behaviours.sound_events import MANNERS, SoundEvent
+from agent.behaviours.sound_events import MANNERS, SoundEvent, SoundParameters
 from agent.contract import ONSET_TYPES, Confidence, EventType, Phase
 from agent.inference.registry import SoundModel
 from agent.perception.hearing import HOP_S, Hearing
@@ -128,6 +128,12 @@ def test_an_onset_is_told_once_and_of_shots_and_explosions_alone(event_type: Eve
     onsets = [change.onset for change in changes if change.onset is not None]
     assert [change.phase for change in changes] == [Phase.STARTED, Phase.ONGOING]
     assert len(onsets) == (event_type in ONSET_TYPES)
+
+
+@pytest.mark.parametrize(("threshold", "starts"), [(0.0, True), (1.0, False)])
+def test_a_threshold_at_either_end_is_no_error(threshold: float, starts: bool) -> None:
+    watched = SoundEvent(EventType.SOUND_GUNSHOT, SoundParameters(), threshold, doubtful=False)
+    assert bool(watched.update(hearing(EventType.SOUND_GUNSHOT, 0.4, HOP_S))) is starts
 
 
 def test_an_experimental_class_must_be_asked_for() -> None:

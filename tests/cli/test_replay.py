@@ -119,7 +119,7 @@ def listening(folder: Path, *rules: str) -> Path:
 
 
 def test_a_recorded_shot_becomes_lines_of_json(data: Path, tmp_path: Path) -> None:
-    config = listening(tmp_path, 'type = "sound.gunshot"', 'type = "sound.horn"', 'type = "incident.panic"')
+    config = listening(tmp_path, 'type = "sound.gunshot"', 'type = "sound.explosion"', 'type = "incident.panic"')
     shot = data / "audio" / "gunshot" / "21203e069d4ef6.ogg"
     result = runner.invoke(app, ["replay", str(shot), "--rules", str(config)])
     assert result.exit_code == 0, result.output
@@ -130,7 +130,7 @@ def test_a_recorded_shot_becomes_lines_of_json(data: Path, tmp_path: Path) -> No
     ]
     assert lines[0]["t"] <= 1.0
     assert lines[0]["onset"] == pytest.approx(0.13, abs=0.05)
-    assert "skipped: sound.horn: is experimental" in result.stderr
+    assert "skipped: sound.explosion: is experimental" in result.stderr
     assert "skipped: incident.panic: needs a rule" in result.stderr
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,18 +14,19 @@ pytest.importorskip("onnx", reason="recipes need the extra `train`")
 
 import torch
 
-from agent.evaluate.sounds import UNKNOWN, Sound
+from agent.evaluate.sounds import UNKNOWN, Sound, Use, folds
 from agent.perception.logmel import BANDS, FLOOR, FRAMES, PATCH, RATE
 from agent.perception.tag import CLASSES
 from models.train import checkpoint
 from models.train.export import export
+from models.train.sound import __main__ as recipe_module
 from models.train.sound import corpus as corpus_module
-from models.train.sound.__main__ import release
-from models.train.sound.augment import LEAD, cut, mix
+from models.train.sound.__main__ import FURTHER, Course, release
+from models.train.sound.augment import LEAD, cut, lay_over, mix
 from models.train.sound.corpus import Corpus, Shelf
-from models.train.sound.learn import Lesson, begin_naming, distillation, naming, teach, vary
+from models.train.sound.learn import Lesson, begin_naming, distillation, finding, naming, teach, troublesome, vary
 from models.train.sound.network import EMBEDDING, NAMES, Pupil, Tagger
-from models.train.sound.start import StartError, keep, recall, start
+from models.train.sound.start import StartError, keep, start
 
 COUNT = 24
 LESSON = Lesson(steps=6, rate=1e-3, batch=4, warm_up=2, keep=2)
@@ -195,29 +197,111 @@ def test_another_network_is_no_beginning(tmp_path: Path, pupil: Pupil) -> None:
         start(pupil, tmp_path / "a.onnx")
 
 
-def test_only_the_last_layers_go_on(
-    released: Path, tmp_path: Path, pupil: Pupil, corpus: Corpus, scores: tuple[np.ndarray, np.ndarray]
-) -> None:
+def test_only_the_last_layers_go_on(released: Path, tmp_path: Path, pupil: Pupil, corpus: Corpus) -> None:
     start(pupil, released)
     keep(pupil, 4)
-    recall(pupil, corpus, np.ones(COUNT, np.bool_), scores)
     before = copy.deepcopy(pupil)
-    cost = naming(pupil, corpus, np.zeros((COUNT, len(CLASSES)), np.float32), distillation(pupil, corpus, scores))
-    teach(LESSON, pupil, corpus, np.full(COUNT, 1 / COUNT), cost, tmp_path / "state.pt", lambda *_: None)
+    likely = np.full(COUNT, 1 / COUNT)
+    teach(LESSON, pupil, corpus, likely, finding(pupil, corpus), tmp_path / "state.pt", lambda *_: None)
     same = [equal(old, new) for old, new in zip(before.tagger.layers, pupil.tagger.layers, strict=True)]
     assert same == [True] * 4 + [False] * 2
 
 
-def test_what_yamnet_made_of_a_sound_is_recalled(
-    released: Path, pupil: Pupil, corpus: Corpus, scores: tuple[np.ndarray, np.ndarray]
+def test_the_last_lesson_believes_the_labels_and_leaves_out_what_is_unknown(
+    released: Path, pupil: Pupil, corpus: Corpus
 ) -> None:
     start(pupil, released)
-    every = np.arange(COUNT)
-    seen = torch.from_numpy(corpus.logmel.astype(np.float32))[:, None]
-    with torch.no_grad():
-        before = distillation(pupil, corpus, scores)(every, seen)[0]
-        recall(pupil, corpus, np.ones(COUNT, np.bool_), scores)
-        assert distillation(pupil, corpus, scores)(every, seen)[0] < before / 2
+    seen = torch.from_numpy(corpus.logmel[:1].astype(np.float32))[:, None]
+    wrong, _ = finding(pupil, corpus)(np.zeros(1, np.intp), seen)
+    wrong.backward()  # type: ignore[no-untyped-call]
+    pull = pupil.tagger.classify.bias.grad
+    assert pull is not None
+    assert pull[0] == 0
+    assert [value > 0 for value in pull[1:].tolist()] == [label == 0 for label in corpus.labels[0, 1:].tolist()]
+
+
+def test_a_released_network_has_only_its_last_lesson_and_learns_nothing_of_a_fold(
+    released: Path,
+    tmp_path: Path,
+    corpus: Corpus,
+    scores: tuple[np.ndarray, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.set_num_threads(1)
+    labels = ["background" if place % 3 else "gunshot" for place in range(COUNT)]
+    sounds = [
+        Sound(file="a", label=label, kind=label, recording=str(place), use="ship", seconds=1)
+        for place, label in enumerate(labels)
+    ]
+    corpus.labels[:] = [[label == name for name in CLASSES] for label in labels]
+    recipe = replace(FURTHER, finding=(LESSON, replace(LESSON, seed=2)))
+    drawn = []
+
+    def watch(lesson: Lesson, pupil: Pupil, corpus: Corpus, likely: np.ndarray, *rest: Any) -> list[float]:
+        drawn.append(likely)
+        return teach(lesson, pupil, corpus, likely, *rest)
+
+    monkeypatch.setattr(recipe_module, "teach", watch)
+    course = Course(recipe, sounds, corpus, scores, [], tmp_path, released)
+    ((name, network, losses),) = course.attend(0)
+    assert name == "vigie-sound-nc"
+    assert network(torch.zeros(1, 1, FRAMES, BANDS)).shape == (1, len(CLASSES))
+    assert [len(lesson) for lesson in losses] == [6]
+    assert len(drawn) == 2
+    for likely in drawn:
+        assert likely.sum() == pytest.approx(1)
+        assert not likely[folds(sounds) == 0].any()
+
+
+def test_what_is_taken_for_an_event_is_drawn_more_often(released: Path, pupil: Pupil, corpus: Corpus) -> None:
+    start(pupil, released)
+    corpus.labels[COUNT // 2 :] = 0
+    nothing = ~corpus.labels.any(axis=1)
+    likely = np.full(COUNT, 1 / COUNT)
+    likely[-2:] = 0
+    again = troublesome(likely, pupil, corpus)
+    assert again[~nothing] == pytest.approx(likely[~nothing])
+    assert again[-2:].tolist() == [0, 0]
+    heard = torch.from_numpy(corpus.logmel.astype(np.float32))[:, None]
+    taken = pupil.tagger(heard).sigmoid().amax(1).detach().numpy()
+    for mixed in (False, True):
+        same = nothing & (likely > 0) & (corpus.mixed == mixed)
+        assert again[same].sum() == pytest.approx(likely[same].sum())
+        assert np.argsort(again[same]).tolist() == np.argsort(taken[same]).tolist()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_event_lies_over_a_street_by_its_loudest_moments(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    street = (random.standard_normal(LEAD + PATCH) * 0.01).astype(np.float32)
+    bang = np.zeros(LEAD + PATCH, np.float32)
+    bang[LEAD + PATCH // 2 : LEAD + PATCH // 2 + 800] = 0.9
+    patch, louder = lay_over(bang, street, random)
+    assert patch.shape == (PATCH,)
+    assert patch.dtype == np.float32
+    assert 0.4 < np.abs(patch).max() <= 1.2
+    assert -5 <= louder <= 25
+
+
+def test_an_event_over_a_street_has_its_label_where_it_is_certain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus_module, "_CHUNK", 40)
+
+    class Silent:
+        def hear(self, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return np.zeros((len(pieces), len(CLASSES))), np.zeros((len(pieces), EMBEDDING))
+
+    def sound(label: str, kind: str, use: Use) -> Sound:
+        return Sound(file="a", label=label, kind=kind, recording=kind, use=use, seconds=3)
+
+    sounds = [sound("background", "bg_street", "ship"), sound("siren", "siren", "noncommercial")]
+    noise = (np.random.default_rng(1).standard_normal(3 * RATE) * 0.01).astype(np.float32)
+    shelf = Shelf(sounds, [0, 1])
+    made = corpus_module._laid(sounds, [(shelf, shelf)], 0, lambda _: noise, Silent())  # type: ignore[arg-type]
+    of_siren = made.sound == 1
+    assert 0 < of_siren.sum() < 40
+    assert not made.labels[~of_siren].any()
+    assert {1, UNKNOWN} == set(made.labels[of_siren, CLASSES.index("siren")].tolist())
+    assert not np.delete(made.labels, CLASSES.index("siren"), axis=1).any()
 
 
 def test_a_hard_negative_is_imitated_over_a_street_and_labelled_as_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,10 +24,10 @@ from agent.evaluate.yamnet import Yamnet, fit
 from agent.perception.logmel import BANDS, FRAMES
 from agent.perception.tag import CLASSES
 from models.train.export import export
-from models.train.sound.corpus import Corpus, build, yamnet_scores
-from models.train.sound.learn import Cost, Lesson, begin_naming, distillation, naming, teach
+from models.train.sound.corpus import Amounts, Corpus, build, yamnet_scores
+from models.train.sound.learn import Cost, Lesson, begin_naming, distillation, finding, naming, teach, troublesome
 from models.train.sound.network import Pupil, Tagger
-from models.train.sound.start import keep, recall, start
+from models.train.sound.start import keep, start
 
 _console = Console(stderr=True)
 #: How often a patch as it was recorded is heard, beside one of a mixture: these few are soon learnt by heart.
@@ -41,8 +41,8 @@ class Variant:
     Attributes:
         name: Of its files.
         uses: What it may learn from.
-        hearing: Its first lesson; each variant goes on with what the one before it has heard. None: it has the ears of
-            a released network, of which only the last layers learn on.
+        hearing: Its first lesson; each variant goes on with what the one before it has heard. None: it goes on from a
+            released network, which can hear and name.
     """
 
     name: str
@@ -55,46 +55,43 @@ class Recipe:
     """All that decides what comes out.
 
     Attributes:
-        mixtures: Patches made by mixing as a street would.
-        strange: Patches made by mixing what no street has heard.
-        imitations: Patches with hard negatives that nobody has recorded.
+        amounts: Patches made of recordings.
         variants: The networks.
         naming: The second lesson.
+        finding: The last lesson; before each part but the first those patches come to the front that are no event and
+            are taken for one.
     """
 
-    mixtures: int
-    strange: int
-    imitations: int
+    amounts: Amounts
     variants: tuple[Variant, ...]
     naming: Lesson
+    finding: tuple[Lesson, ...]
 
 
+_FINDING = (Lesson(75, 1.2e-3, seed=4, warm_up=10, keep=25), Lesson(75, 8.4e-4, seed=5, warm_up=10, keep=25))
 RECIPE = Recipe(
-    38_000,
-    60_000,
-    2000,
+    Amounts(mixtures=38_000, strange=60_000, imitations=2000, laid=3000),
     (
         Variant("vigie-sound", ("ship",), Lesson(5000, 2e-3)),
         Variant("vigie-sound-nc", ("ship", "noncommercial"), Lesson(2000, 1e-3, seed=2)),
     ),
     Lesson(300, 3e-4, seed=3),
+    _FINDING,
 )
-#: Going on from a released network. Its checkpoints are gone, so what it learnt from is no test of it any more.
+#: The last lesson alone, from a released `vigie-sound`: it has learnt from all that is free, which thus is no test.
 FURTHER = Recipe(
-    5000,
-    0,
-    1000,
+    Amounts(mixtures=0, strange=0, imitations=0, laid=3000),
     (Variant("vigie-sound-nc", ("ship", "noncommercial"), None),),
-    Lesson(150, 1e-3, seed=4, warm_up=20, keep=30),
+    RECIPE.naming,
+    _FINDING,
 )
-#: So many layers of a released network stay as they are.
+#: So many layers of a released network stay as they are: they know what a sound is made of.
 _KEPT_LAYERS = 4
 SMOKE = Recipe(
-    1000,
-    1000,
-    0,
+    Amounts(mixtures=1000, strange=1000, imitations=0, laid=1000),
     (Variant("vigie-sound", ("ship",), Lesson(60, 2e-3, warm_up=10, keep=10)),),
     Lesson(30, 5e-4, seed=3, warm_up=5, keep=10),
+    (Lesson(30, 5e-4, seed=4, warm_up=5, keep=10),),
 )
 
 
@@ -105,7 +102,9 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     released: Annotated[
         Path | None,
-        typer.Option("--start", help="Released tagger (.onnx) to go on from: vigie-sound gives vigie-sound-nc."),
+        typer.Option(
+            "--start", help="Released vigie-sound (.onnx) to go on from: the last lesson makes it vigie-sound-nc."
+        ),
     ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few sounds and steps: shows that the loss falls.")] = False,
 ) -> None:
@@ -115,7 +114,7 @@ def main(
     recipe = FURTHER if released else RECIPE
     if smoke:
         recipe, sounds, scratch, out = SMOKE, sounds[::12], scratch / "smoke", scratch / "smoke"
-    corpus = build(data, sounds, recipe.mixtures, recipe.strange, recipe.imitations, scratch / "corpus", _track)
+    corpus = build(data, sounds, recipe.amounts, scratch / "corpus", _track, taught=not released)
     course = Course(recipe, sounds, corpus, yamnet_scores(data), Yamnet(data / "models").meant, scratch, released)
     for fold in () if smoke else range(FOLDS):
         for name, network, _ in course.attend(fold):
@@ -159,19 +158,18 @@ class Course:
         pupil = pupil.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         for variant in self._recipe.variants:
             learnt = np.isin(self._use, variant.uses) & (self._fold != fold)
-            heard = []
+            losses = []
             if variant.hearing:
                 cost = distillation(pupil, self._corpus, self._scores)
                 likely = learnt * np.where(self._corpus.mixed, 1.0, _AS_RECORDED)
                 state_file = place / f"{variant.name}-hearing.pt"
-                heard = [self._teach(variant.hearing, pupil, likely / likely.sum(), cost, state_file)]
-            else:
-                recall(pupil, self._corpus, learnt, self._scores)
+                losses.append(self._teach(variant.hearing, pupil, likely / likely.sum(), cost, state_file))
             graduate = copy.deepcopy(pupil)
             if variant.hearing:
                 begin_naming(graduate, self._meant)
-            named = self._name(graduate, learnt, place / f"{variant.name}-naming.pt")
-            yield variant.name, graduate.tagger.cpu(), [*heard, named]
+                losses.append(self._name(graduate, learnt, place / f"{variant.name}-naming.pt"))
+            losses.append(self._find(graduate, learnt, place / f"{variant.name}-finding"))
+            yield variant.name, graduate.tagger.cpu(), losses
 
     def _name(self, pupil: Pupil, learnt: NDArray[np.bool_], state_file: Path) -> list[float]:
         likely = self._likely(learnt)
@@ -180,6 +178,18 @@ class Course:
         opinion = expert.read(self._corpus.embedding.astype(np.float32))
         cost = naming(pupil, self._corpus, opinion, distillation(pupil, self._corpus, self._scores))
         return self._teach(self._recipe.naming, pupil, likely, cost, state_file)
+
+    def _find(self, pupil: Pupil, learnt: NDArray[np.bool_], state_files: Path) -> list[float]:
+        likely = self._likely(
+            learnt & ((self._corpus.labels == 1).any(axis=1) | (self._corpus.labels == 0).all(axis=1))
+        )
+        cost = finding(pupil, self._corpus)
+        losses = list[float]()
+        for part, lesson in enumerate(self._recipe.finding):
+            if part:
+                likely = troublesome(likely, pupil, self._corpus)
+            losses += self._teach(lesson, pupil, likely, cost, state_files.with_name(f"{state_files.name}-{part}.pt"))
+        return losses
 
     def _likely(self, learnt: NDArray[np.bool_]) -> NDArray[np.float64]:
         """How likely each patch is drawn for naming: mixtures and recordings half and half."""

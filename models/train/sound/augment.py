@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.evaluate.sounds import BLOCK, loudness
+from agent.evaluate.sounds import BLOCK, level, loudness
 from agent.perception.logmel import PATCH, RATE
 
 Samples = NDArray[np.float32]
@@ -123,16 +123,48 @@ def mix(event: Samples, other: Samples | None, random: np.random.Generator) -> t
     transfer = room(random) if random.random() < 0.4 else np.ones(1, np.complex64)
     spectrum = np.fft.rfft(event, _FFT) * transfer
     if other is not None:
-        level = np.sqrt(np.square(event[LEAD:]).mean() / max(np.square(other[LEAD:]).mean(), 1e-12))
-        spectrum += np.fft.rfft(other, _FFT) * (level * 10 ** (-louder / 20))
+        ratio = np.sqrt(np.square(event[LEAD:]).mean() / max(np.square(other[LEAD:]).mean(), 1e-12))
+        spectrum += np.fft.rfft(other, _FFT) * (ratio * 10 ** (-louder / 20))
     if random.random() < 0.5:
         spectrum *= microphone(random)
-    patch = np.fft.irfft(spectrum, _FFT)[LEAD : LEAD + PATCH].astype(np.float32)
-    patch *= 0.7 / max(float(np.abs(patch).max()), 1e-6)
+    return _recorded(np.fft.irfft(spectrum, _FFT)[LEAD : LEAD + PATCH].astype(np.float32), random), louder
+
+
+def lay_over(event: Samples, street: Samples, random: np.random.Generator) -> tuple[Samples, float]:
+    """An event in a room, in the midst of a street, as `agent.evaluate.street` lays it: by its loudest moments.
+
+    Args:
+        event: (`LEAD` + `PATCH`,) float32.
+        street: The same of a street.
+        random: Decides everything.
+
+    Returns:
+        As `mix`; the level is that of the event's loudest 20 ms over the street's mean.
+    """
+    if random.random() < 0.4:
+        event = faster(event, random.uniform(0.88, 1.14))
+    spectrum = np.fft.rfft(event, _FFT)
+    if random.random() < 0.5:
+        spectrum *= room(random)
+    if random.random() < 0.5:
+        # What was recorded with another microphone, or far away.
+        spectrum *= microphone(random)
+    event = np.fft.irfft(spectrum, _FFT)[LEAD : LEAD + PATCH].astype(np.float32)
+    louder = random.uniform(-5, 25)
+    under = max(float(np.square(street[LEAD:]).mean()), 1e-9)
+    patch = street[LEAD:] + event * np.float32(np.sqrt(10 ** (louder / 10) * under / max(level(event), 1e-12)))
+    if random.random() < 0.3:
+        patch = np.fft.irfft(np.fft.rfft(patch, _FFT) * microphone(random), _FFT)[:PATCH].astype(np.float32)
+    return _recorded(patch, random), louder
+
+
+def _recorded(patch: Samples, random: np.random.Generator) -> Samples:
+    """A patch near full scale, sometimes with the hiss of a microphone, sometimes overdriven."""
+    patch = patch * np.float32(0.7 / max(float(np.abs(patch).max()), 1e-6))
     if random.random() < 0.4:
         patch += random.standard_normal(PATCH, np.float32) * 10 ** (random.uniform(-70, -30) / 20)
     if random.random() < 0.15:
         # Overdriven: what is above full scale is lost.
         over = 10 ** (random.uniform(3, 18) / 20) / 0.7
         patch = np.clip(patch * over, -1, 1) * 0.7
-    return patch, louder
+    return np.asarray(patch, np.float32)

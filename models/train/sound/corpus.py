@@ -21,7 +21,7 @@ from agent.evaluate.sounds import UNKNOWN, Sound, folds, patch_labels, samples, 
 from agent.evaluate.yamnet import Yamnet
 from agent.perception.logmel import PATCH, logmel
 from agent.perception.tag import CLASSES, patches
-from models.train.sound.augment import cut, mix, strange, synthesised
+from models.train.sound.augment import cut, lay_over, mix, strange, synthesised
 
 #: Patches a file: a stop loses no more than one file's work.
 _CHUNK = 1000
@@ -32,6 +32,11 @@ _BEHIND = {"event": 0.12, "hard": 0.08, "background": 0.8}
 #: The same where no label is wanted.
 _STRANGE = {"event": 0.35, "hard": 0.15, "background": 0.5}
 _ALONE = 0.2
+#: How often an event or a sound that may be taken for one is laid over a street, and which is imitated.
+_LAID = {"event": 0.65, "hard": 0.15, "background": 0.2}
+_IMITATED = 0.05
+#: An event is there for certain from so much above the street, dB.
+_CERTAIN_DB = 0.0
 #: How often a strange mixture has a sound that no recording is needed for.
 _SYNTHESISED = 0.35
 
@@ -61,6 +66,23 @@ class Corpus:
         return len(self.sound)
 
 
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """How many patches are made, beside those that were recorded.
+
+    Attributes:
+        mixtures: By mixing as a street would.
+        strange: By mixing what no street has heard.
+        imitations: Of hard negatives that nobody has recorded.
+        laid: Of events in the midst of a street.
+    """
+
+    mixtures: int
+    strange: int
+    imitations: int
+    laid: int
+
+
 class Shelf:
     """Sounds to draw from, of one fold and use, every class and every recording of it as likely as any other."""
 
@@ -72,8 +94,9 @@ class Shelf:
             box = "event" if sound.label in CLASSES else "hard" if hard else "background"
             # Backgrounds are drawn by recording alone; there are hardly two of a kind.
             kind = sound.label if box == "event" else sound.kind if hard else ""
-            recordings = self._boxes.setdefault(box, {}).setdefault(kind, defaultdict(list))
-            recordings[sound.recording].append(index)
+            for name in (box, "street") if sound.street else (box,):
+                recordings = self._boxes.setdefault(name, {}).setdefault(kind, defaultdict(list))
+                recordings[sound.recording].append(index)
 
     def draw(self, likely: dict[str, float], random: np.random.Generator) -> int:
         """Index of a sound."""
@@ -87,25 +110,24 @@ class Shelf:
 def build(
     data: Path,
     sounds: Sequence[Sound],
-    mixtures: int,
-    strange_ones: int,
-    imitations: int,
+    amounts: Amounts,
     cache: Path,
     track: Track,
+    *,
+    taught: bool = True,
 ) -> Corpus:
     """All patches as they are recorded, then mixtures; what an earlier call has made is read.
 
     Args:
         data: Folder of the shared data.
         sounds: Its manifest.
-        mixtures: How many patches are made by mixing as a street would.
-        strange_ones: How many by mixing what no street has heard.
-        imitations: How many of hard negatives that nobody has recorded.
+        amounts: How many patches are made, rounded up to whole parts.
         cache: Folder of the finished parts.
         track: Shows progress.
+        taught: Whether YAMNet looks at them; without, there is no embedding, which only the first lessons need.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    yamnet = Yamnet(data / "models")
+    yamnet = Yamnet(data / "models") if taught else None
     heard: dict[int, NDArray[np.float32]] = {}
 
     def hear(index: int) -> NDArray[np.float32]:
@@ -126,11 +148,18 @@ def build(
     def imitated(number: int) -> Corpus:
         return _kept(cache / f"imitated-{number}.npz", lambda: _imitations(shelves, number, hear, yamnet))
 
+    def over_street(number: int) -> Corpus:
+        return _kept(cache / f"laid-{number}.npz", lambda: _laid(sounds, shelves, number, hear, yamnet))
+
     shelves = _shelves(sounds)
     parts = [recorded(first) for first in track(range(0, len(sounds), _CHUNK), "recordings")]
-    parts += [mixed(number) for number in track(range(-(-mixtures // _CHUNK)), "mixtures")]
-    parts += [strangely(number) for number in track(range(-(-strange_ones // _CHUNK)), "strange mixtures")]
-    parts += [imitated(number) for number in track(range(-(-imitations // _CHUNK)), "imitations")]
+    for make, amount, what in (
+        (mixed, amounts.mixtures, "mixtures"),
+        (strangely, amounts.strange, "strange mixtures"),
+        (imitated, amounts.imitations, "imitations"),
+        (over_street, amounts.laid, "events over streets"),
+    ):
+        parts += [make(number) for number in track(range(-(-amount // _CHUNK)), what)]
     return _joined(parts)
 
 
@@ -148,7 +177,9 @@ def _kept(path: Path, make: Callable[[], Corpus]) -> Corpus:
         return Corpus(**content)
 
 
-def _recorded(sounds: Sequence[Sound], members: Iterable[int], hear: Callable[[int], Any], yamnet: Yamnet) -> Corpus:
+def _recorded(
+    sounds: Sequence[Sound], members: Iterable[int], hear: Callable[[int], Any], yamnet: Yamnet | None
+) -> Corpus:
     parts = list[Corpus]()
     for index in members:
         pieces = patches(hear(index))
@@ -158,7 +189,9 @@ def _recorded(sounds: Sequence[Sound], members: Iterable[int], hear: Callable[[i
     return _joined(parts)
 
 
-def _taught(yamnet: Yamnet, pieces: NDArray[np.float32]) -> NDArray[np.float16]:
+def _taught(yamnet: Yamnet | None, pieces: NDArray[np.float32]) -> NDArray[np.float16]:
+    if yamnet is None:
+        return np.empty((len(pieces), 0), np.float16)
     return yamnet.hear(pieces)[1].astype(np.float16)
 
 
@@ -183,7 +216,7 @@ def _mixtures(
     shelves: Sequence[tuple[Shelf, Shelf]],
     number: int,
     hear: Callable[[int], Any],
-    yamnet: Yamnet,
+    yamnet: Yamnet | None,
 ) -> Corpus:
     random = np.random.default_rng(number)
     truth = targets(sounds).astype(np.int8)
@@ -211,7 +244,7 @@ def _strange(
     shelves: Sequence[tuple[Shelf, Shelf]],
     number: int,
     hear: Callable[[int], Any],
-    yamnet: Yamnet,
+    yamnet: Yamnet | None,
 ) -> Corpus:
     random = np.random.default_rng((1, number))
     pieces = np.empty((_CHUNK, PATCH), np.float32)
@@ -234,7 +267,7 @@ def _imitations(
     shelves: Sequence[tuple[Shelf, Shelf]],
     number: int,
     hear: Callable[[int], Any],
-    yamnet: Yamnet,
+    yamnet: Yamnet | None,
 ) -> Corpus:
     random = np.random.default_rng((2, number))
     pieces = np.empty((_CHUNK, PATCH), np.float32)
@@ -246,6 +279,37 @@ def _imitations(
         pieces[place], _ = mix(event, cut(hear(int(behind[place])), random, 30), random)
     nothing = np.zeros((_CHUNK, len(CLASSES)), np.int8)
     return Corpus(_bands(pieces), _taught(yamnet, pieces), nothing, behind, np.ones(_CHUNK, np.bool_))
+
+
+def _laid(
+    sounds: Sequence[Sound],
+    shelves: Sequence[tuple[Shelf, Shelf]],
+    number: int,
+    hear: Callable[[int], Any],
+    yamnet: Yamnet | None,
+) -> Corpus:
+    random = np.random.default_rng((3, number))
+    truth = targets(sounds).astype(np.int8)
+    pieces = np.empty((_CHUNK, PATCH), np.float32)
+    labels = np.zeros((_CHUNK, len(CLASSES)), np.int8)
+    firsts = np.empty(_CHUNK, np.int32)
+    for place in range(_CHUNK):
+        free, learnt = shelves[int(random.integers(len(shelves)))]
+        shelf = free if random.random() < 0.4 else learnt
+        street = shelf.draw({"street": 1.0}, random)
+        first = street
+        if random.random() < _IMITATED:
+            event = imitate(str(random.choice(list(IMITATED))), random)
+        else:
+            first = shelf.draw(_LAID, random)
+            event = hear(first)
+            labels[place] = truth[first]
+        # The one that fewer may learn from decides who may.
+        firsts[place] = street if sounds[first].use == "ship" else first
+        pieces[place], louder = lay_over(cut(event, random, 12), cut(hear(street), random, 30), random)
+        if louder < _CERTAIN_DB:
+            labels[place] *= UNKNOWN
+    return Corpus(_bands(pieces), _taught(yamnet, pieces), labels, firsts, np.ones(_CHUNK, np.bool_))
 
 
 def yamnet_scores(data: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

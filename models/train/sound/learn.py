@@ -1,4 +1,4 @@
-"""The two lessons: first to hear as YAMNet does, then to name the classes."""
+"""The lessons: to hear as YAMNet does, to name the classes, and to find them in the midst of a street."""
 
 from __future__ import annotations
 
@@ -57,6 +57,13 @@ _ANCHOR = 0.03
 _SHARED = 2.0
 #: How much YAMNet's names count beside its embedding: a cross entropy over 521 of them is some tens of times larger.
 _NAMES_SHARE = 0.1
+#: How sure a label of the last lesson is. YAMNet, by whom the mixtures of the other lessons are named, is half deaf
+#: itself to a shot in traffic, and who believes it never dares to be sure.
+_SURE = 0.98
+#: How often a patch without events is drawn again that is no trouble, beside one that is taken for an event for sure.
+_NO_TROUBLE = 0.1
+#: Patches that are heard at once where nothing is learnt.
+_HEARD = 256
 #: Share of the features that the reader of classes must do without.
 _DROPPED = 0.2
 
@@ -212,6 +219,51 @@ def naming(pupil: Pupil, corpus: Corpus, expert: NDArray[np.float32], hearing: C
         return wrong + _MEMORY * forgotten + _ANCHOR * away, features
 
     return cost
+
+
+def finding(pupil: Pupil, corpus: Corpus) -> Cost:
+    """How far the classes are from the labels, and from these alone.
+
+    Args:
+        pupil: The network.
+        corpus: The patches with their labels.
+    """
+    device = pupil.embed.weight.device
+
+    def cost(chosen: NDArray[np.intp], seen: Tensor) -> tuple[Tensor, Tensor]:
+        labels = torch.from_numpy(corpus.labels[chosen].astype(np.float32)).to(device)
+        with autocast(device):
+            features = pupil.tagger.features(seen)
+        logits = pupil.tagger.classify(functional.dropout(features.float(), _DROPPED))
+        wanted = labels * (2 * _SURE - 1) + (1 - _SURE)
+        wrong = functional.binary_cross_entropy_with_logits(logits, wanted, labels != UNKNOWN, reduction="sum")
+        return wrong / len(chosen), features
+
+    return cost
+
+
+@torch.no_grad()
+def troublesome(likely: NDArray[np.float64], pupil: Pupil, corpus: Corpus) -> NDArray[np.float64]:
+    """How likely each patch is to be drawn, once those without events that are taken for one are drawn more often.
+
+    Args:
+        likely: How likely each was, (N,); what is not to be learnt from is not heard either.
+        pupil: The network.
+        corpus: The patches.
+
+    Returns:
+        (N,), adding up to as much; so do mixtures and recordings without events.
+    """
+    again = likely.copy()
+    device = pupil.embed.weight.device
+    for mixed in (False, True):
+        places = np.flatnonzero((likely > 0) & ~corpus.labels.any(axis=1) & (corpus.mixed == mixed))
+        for part in np.array_split(places, -(-len(places) // _HEARD) or 1):
+            heard = torch.from_numpy(corpus.logmel[part].astype(np.float32))[:, None].to(device)
+            again[part] *= _NO_TROUBLE + pupil.tagger(heard).sigmoid().amax(1).cpu().numpy()
+        if len(places):
+            again[places] *= likely[places].sum() / again[places].sum()
+    return np.asarray(again)
 
 
 def _part(lesson: Lesson, step: int) -> float:

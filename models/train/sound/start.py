@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from models.train.sound.corpus import Corpus
 from models.train.sound.network import Pupil
-
-#: Patches by which the readers of YAMNet's embedding and names are set, and how much a weight of theirs costs.
-_PATCHES, _RIDGE = 3000, 0.1
-#: Largest logit of a name: silence has some of thousands, which are no use as an aim.
-_SURE = 8.0
 
 #: What a normalisation adds to the variance, in torch.
 _EPSILON = 1e-5
@@ -52,35 +44,6 @@ def start(pupil: Pupil, released: Path) -> None:
         raise StartError(f"{released}: not a tagger of this architecture: {error}") from error
     pupil.settled = True
     pupil.eval()
-
-
-@torch.no_grad()
-def recall(
-    pupil: Pupil, corpus: Corpus, learnt: NDArray[np.bool_], scores: tuple[NDArray[np.float32], NDArray[np.float32]]
-) -> None:
-    """Set the readers of YAMNet's embedding and names, which are not shipped, by ridge regression.
-
-    Args:
-        pupil: As `start` leaves it.
-        corpus: The patches.
-        learnt: Which of them may be learnt from, (N,).
-        scores: Weights and bias with which YAMNet reads its own embedding.
-    """
-    device = pupil.embed.weight.device
-    places = np.random.default_rng(1).permutation(np.flatnonzero(learnt))[:_PATCHES]
-    pieces = (corpus.logmel[part].astype(np.float32) for part in np.array_split(places, 100))
-    heard = torch.cat([pupil.tagger.features(torch.from_numpy(piece)[:, None].to(device)).cpu() for piece in pieces])
-    embedding = torch.from_numpy(corpus.embedding[places].astype(np.float32))
-    weight, bias = (torch.tensor(part) for part in scores)
-    mean = heard.mean(0)
-    heard = heard - mean
-    gram = heard.T @ heard / len(heard) + _RIDGE * torch.eye(heard.shape[1])
-    for reader, wanted in (
-        (pupil.embed, embedding.sqrt()),
-        (pupil.name, (embedding @ weight.T + bias).clamp(-_SURE, _SURE)),
-    ):
-        found = torch.linalg.solve(gram, heard.T @ (wanted - wanted.mean(0)) / len(heard)).T
-        reader.load_state_dict({"weight": found, "bias": wanted.mean(0) - found @ mean})
 
 
 def keep(pupil: Pupil, layers: int) -> None:

@@ -813,6 +813,16 @@ class Health(_Closed):
     """Which detector serves."""
     rate: Literal["none", "stopped", "low", "reduced", "full"] = "none"
     """Analysed frames as a share of the target."""
+    temperature: Literal["unknown", "normal", "warm", "hot", "critical"] = "unknown"
+    """Of the hottest part: from 70 °C warm, from 85 °C hot, from 95 °C critical."""
+    load: Literal["unknown", "low", "medium", "high", "over"] = "unknown"
+    """Of the processor over five minutes: from half of it medium, from 0.8 high, more than all of it over."""
+    queue: Literal["empty", "short", "long", "full"] = "empty"
+    """Events that wait for the broker: from 1,000 long, from nine tenths of the outbox full."""
+    drops: Literal["none", "some", "many"] = "none"
+    """Events given up since the last message on `health`, for age or room: from 100 many."""
+    clock: Literal["synced", "unsynced"] = "unsynced"
+    """Whether the clock was ever set."""
 
 
 class Suppressed(_Closed):

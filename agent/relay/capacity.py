@@ -37,6 +37,7 @@ from agent.contract import (
     DurationClass,
     EventType,
     Evidence,
+    Health,
     Level,
     MicrophoneState,
     OnsetError,
@@ -52,6 +53,8 @@ from agent.settings import Settings
 
 #: `status` may change at each of these moments, seconds.
 STATUS_TICK_S = 1.0
+#: Parts of `health` that are not sense's words.
+_OF_THE_MACHINE = ("temperature", "load", "queue", "drops", "clock")
 _MINUTES_A_DAY = 24 * 60
 
 
@@ -163,6 +166,8 @@ def capacity(settings: Settings, policy: Policy) -> Capacity:
     health = math.log2(
         len(SenseState) * len(CameraState) ** cameras * len(MicrophoneState) * len(DetectorState) * len(RateClass)
     )
+    # Sense could warm and load the machine, and fill the queue.
+    health += sum(math.log2(len(get_args(Health.model_fields[name].annotation))) for name in _OF_THE_MACHINE)
     totals = len(Suppressed.REASONS) * math.log2(len(get_args(CountClass)))
     fixed = {f"silence every {tick:g} s": _silence(tick) for tick in sorted(together)}
     fixed["silence of status"] = _silence(STATUS_TICK_S)

@@ -148,6 +148,11 @@ class Journal:
             os.close(self._lock)
             raise
 
+    @property
+    def filled(self) -> float:
+        """Share of the room for events that wait which they fill."""
+        return self._outbox_bytes / self._outbox_max_bytes
+
     def _start(self) -> None:
         """Open the database, or begin a new one, and record the start."""
         try:

@@ -49,6 +49,7 @@ from agent.contract import (
     Suppressed,
     topic,
 )
+from agent.device.machine import load, temperature_c
 from agent.notify import notify
 from agent.policy import Policy, local_day
 from agent.relay.audit import MessageKind, head_line
@@ -57,7 +58,7 @@ from agent.relay.commands import Commands
 from agent.relay.configuration import Configuration
 from agent.relay.counts import Counts, exact
 from agent.relay.gate import Gate, Release
-from agent.relay.health import health_of
+from agent.relay.health import Machine, health_of
 from agent.relay.journal import Journal, JournalFullError, Row
 from agent.relay.local import LocalServer, LocalStatus
 from agent.relay.mqtt import Acknowledged, Connected, Disconnected, Incoming, Link
@@ -172,6 +173,7 @@ class Relay:
         self._stop = False
         self._started = time.monotonic()
         self._health: Observation | None = None
+        self._evicted = journal.evicted
         self._heard_at = time.monotonic()
         self._held: deque[Release] = deque()
         self._lost = 0
@@ -260,6 +262,19 @@ class Relay:
             self._watchdog_at = time.monotonic() + _WATCHDOG_EVERY_S
             notify("WATCHDOG=1")
 
+    def _machine(self) -> Machine:
+        """How the device is since this was last asked."""
+        journal = self._journal
+        dropped, self._evicted = journal.evicted - self._evicted, journal.evicted
+        return Machine(
+            temperature_c=temperature_c(),
+            load=load(),
+            waiting=journal.depth,
+            filled=journal.filled,
+            dropped=dropped,
+            synced=_synced(),
+        )
+
     def _each_second(self) -> None:
         """What leaves on the second at most, so that the moment itself tells little."""
         before, self._second = self._second, int(time.time())
@@ -275,7 +290,8 @@ class Relay:
         if before // HEALTH_EVERY_S != self._second // HEALTH_EVERY_S:
             silent = time.monotonic() - self._heard_at > SENSE_SILENCE_S
             said = None if silent else self._health
-            self._say(_Message("health", health_of(said, len(self._settings.cameras), self._second)))
+            told = health_of(said, len(self._settings.cameras), self._second, self._machine())
+            self._say(_Message("health", told))
         self._suppressed = self._totals.due(_utc().date(), self._gate.counters) or self._suppressed
         if self._suppressed is not None and self._say(_Message("suppressed", self._suppressed)):
             self._suppressed = None

@@ -379,6 +379,7 @@ def test_health_counts_and_totals_come_at_their_times(broker: ScriptedBroker, st
         said(broker, "suppressed"),
     )
     assert (health["sense"], health["cameras"], health["detector"]) == ("ready", ["live"], "model")
+    assert (health["queue"], health["drops"], health["clock"]) == ("empty", "none", "synced")
     assert int(health["time"][14:16]) % 5 == 0
     assert (count["count"], count["epsilon"]) == ("<k", 0)
     assert totals["place"] == "<k"

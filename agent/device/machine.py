@@ -1,0 +1,42 @@
+"""How warm and how busy this machine is, by what Linux tells of it.
+
+Temperatures: `/sys/class/thermal/thermal_zone*/temp`, thousandths of a degree (kernel, sysfs-class-thermal); load: the
+second figure of `/proc/loadavg`, the mean number of tasks that ran or waited over five minutes (proc(5)).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+#: A zone that is off cannot be read, or says -256 °C as on a Jetson.
+_OFF_C = -256.0
+
+
+def temperature_c(root: Path = Path("/")) -> float | None:
+    """Of the hottest thermal zone, °C; None where none can be read.
+
+    Args:
+        root: Of the file system.
+    """
+    zones = [_degrees(zone / "temp") for zone in (root / "sys" / "class" / "thermal").glob("thermal_zone*")]
+    return max((degrees for degrees in zones if degrees > _OFF_C), default=None)
+
+
+def _degrees(path: Path) -> float:
+    try:
+        return int(path.read_text()) / 1000
+    except (OSError, ValueError):
+        return _OFF_C
+
+
+def load(root: Path = Path("/")) -> float | None:
+    """Of all processor cores, 1 being as many tasks as cores; None where it cannot be read.
+
+    Args:
+        root: Of the file system.
+    """
+    try:
+        return float((root / "proc" / "loadavg").read_text().split()[1]) / (os.cpu_count() or 1)
+    except (OSError, ValueError, IndexError):
+        return None

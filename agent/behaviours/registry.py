@@ -77,7 +77,7 @@ EXPERIMENTAL: dict[EventType, str] = {
     EventType.CROWD_GATHERING: _TOO_FEW,
     EventType.CROWD_MOVEMENT: _TOO_FEW,
     EventType.CROWD_FORECAST: _TOO_FEW,
-    EventType.PERSON_LOITERING: _TOO_FEW,
+    EventType.PERSON_LOITERING: "simulated recall 0.86, and 1.5 false alarms an hour where one comes after another",
     EventType.PERSON_RUNNING: "simulated recall 0.86, but 14 false alarms an hour of those who jog, walk fast or ride",
     EventType.PERSON_DOWN: _TOO_FEW,
     EventType.ALTERCATION: "simulated recall about 0.6",

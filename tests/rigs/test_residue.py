@@ -30,7 +30,7 @@ sense_user = "vigie-sense"
 source = "file:/srv/marked/sound.wav"
 loop = true
 [[microphone.rule]]
-type = "sound.scream"
+type = "sound.gunshot"
 [[camera]]
 name = "north"
 source = "file:/srv/marked/clip.mp4"
@@ -123,7 +123,7 @@ def run(require: Callable[..., None], data: Path, tmp_path_factory: pytest.TempP
         for name in ("ca.pem", "device.pem", "device.key"):
             inside.write(f"etc/vigie/keys/{name}", "not used here\n", 0o600)
         until = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=90)
-        types = ("crowd.gathering", "crowd.density", "person.loitering", "sound.scream")
+        types = ("crowd.gathering", "crowd.density", "person.loitering", "sound.gunshot")
         policy = "[policy.gate]\nk = 1\ncrowd_grain_s = 2\ngrain_s = 2\n"
         policy += "".join(ENTRY.format(type=label, until=until) for label in types)
         inside.write("etc/vigie/vigie.toml", CONFIGURATION.format(port=tap.port))
@@ -132,6 +132,9 @@ def run(require: Callable[..., None], data: Path, tmp_path_factory: pytest.TempP
         inside.run("systemctl", "start", "vigie.target")
         try:
             wait_for(lambda: len(reader.events()) >= 3, 90, "events of the marked clip")
+            heard = "sensor=microphone event=live"
+            log = ("journalctl", "-q", "--no-pager", "-u", "vigie-sense")
+            wait_for(lambda: heard in inside.run(*log).stdout, 60, "the marked sound is heard")
         except BaseException:
             print(inside.run("journalctl", "-q", "--no-pager", "-n", "60", "-u", "vigie-*").stdout)  # noqa: T201
             raise

@@ -46,7 +46,7 @@ class Machine:
         """Write the configuration and the policy, with this camera."""
         until = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=90)
         self.inside.write("etc/vigie/vigie.toml", CONFIGURATION.format(port=self.broker.port, source=source))
-        entries = (ENTRY.format(type=label, until=until) for label in ("crowd.gathering", "sound.scream"))
+        entries = (ENTRY.format(type=label, until=until) for label in ("crowd.gathering", "sound.gunshot"))
         self.inside.write("etc/vigie/policy.toml", POLICY + "".join(entries))
 
 
@@ -66,7 +66,7 @@ sense_user = "vigie-sense"
 [microphone]
 source = "device:pulse"
 [[microphone.rule]]
-type = "sound.scream"
+type = "sound.gunshot"
 [[camera]]
 name = "north"
 source = "{source}"

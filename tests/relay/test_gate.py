@@ -504,7 +504,7 @@ def test_no_stamp_lies_more_than_ten_minutes_back() -> None:
 
 
 def test_what_the_bits_do_not_cover_is_suppressed_and_counted_and_alarms_have_a_reserve() -> None:
-    bench = Bench(policy(bits_per_minute=20, burst_bits=200, alarm_share=0.5))
+    bench = Bench(policy(bits_per_minute=20, burst_bits=220, alarm_share=0.5))
     zones, told = (QUAY, GATE, YARD), []
     for slot, (event_type, zone) in enumerate((t, z) for t in sorted(PERSON_TYPES - ALARMS) for z in zones):
         bench.see(event_type, slot=slot, zone=zone)

@@ -20,7 +20,6 @@ import ipaddress
 import json
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +32,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import TypeAdapter, ValidationError
 
 from agent.contract import Name
+from agent.durable import replace_file
+from agent.relay.keys import KeyFileError, read_private_pem
 
 Sort = Literal["device", "server", "manager", "correlator", "bridge", "keeper"]
 #: What speaks for the manager's side.
@@ -48,7 +49,6 @@ CRL_DAYS = 90
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
 _INDEX, _CA, _CA_KEY, _CRL = "issued.jsonl", "ca.pem", "ca.key", "crl.pem"
-_ROLE_NAME = re.compile(rf"({'|'.join(ROLES)})\.[a-z0-9]([a-z0-9-]{{0,30}}[a-z0-9])?")
 
 
 class PkiError(ValueError):
@@ -257,7 +257,7 @@ class Authority:
         self._private_key()  # before anything is written
         revoked = [replace(entry, revoked=today.isoformat()) if entry in chosen else entry for entry in entries]
         lines = "".join(_line(entry) for entry in revoked)
-        _replace(self._folder / _INDEX, lines.encode(), 0o600)
+        replace_file(self._folder / _INDEX, lines.encode(), 0o600)
         self._entries = revoked
         self.write_crl()
         return [entry for entry in revoked if entry.serial in {one.serial for one in chosen}]
@@ -299,7 +299,7 @@ class Authority:
                 )
         crl = builder.sign(self._private_key(), hashes.SHA256())
         path = self._folder / _CRL
-        _replace(path, crl.public_bytes(serialization.Encoding.PEM), 0o644)
+        replace_file(path, crl.public_bytes(serialization.Encoding.PEM), 0o644)
         return path
 
     def _refuse_second(self, sort: Sort, subject: str) -> None:
@@ -339,14 +339,9 @@ class Authority:
         if self._key is None:
             path = self._folder / _CA_KEY
             try:
-                pem = path.read_bytes()
-                mode = path.stat().st_mode
-            except OSError as error:
-                raise PkiError(f"{path}: cannot be read: {error.strerror}") from error
-            if mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise PkiError(f"{path}: others can read it: chmod 600 {path}")
-            try:
-                key = serialization.load_pem_private_key(pem, self._password)
+                key = serialization.load_pem_private_key(read_private_pem(path), self._password)
+            except KeyFileError as error:
+                raise PkiError(str(error)) from error
             except (ValueError, TypeError) as error:
                 raise PkiError(f"{path}: cannot be opened: a wrong password, or none where it needs one") from error
             if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -419,14 +414,6 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     path.chmod(mode)
-
-
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Replace a file, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    _write_new(part, content, mode)
-    part.rename(path)
 
 
 def access_list(entries: Iterable[Issued], today: dt.date) -> str:

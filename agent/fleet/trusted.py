@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent.command import Role, key_id
+from agent.durable import replace_file
 from agent.trust import Trust, TrustedKey, TrustError, load_trust
 
 _HEAD = """\
@@ -100,10 +100,4 @@ def write(path: Path, trust: Trust) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w") as file:
-        file.write(text(trust))
-        file.flush()
-        os.fsync(file.fileno())
-    part.chmod(0o644)
-    part.replace(path)
+    replace_file(path, text(trust).encode(), 0o644)

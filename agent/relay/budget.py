@@ -8,15 +8,15 @@ set back brings nothing back either.
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
 import logging
-import os
 from fractions import Fraction
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agent.durable import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Budget:
         if self._path is None:
             return True
         try:
-            self._write(self._path)
+            replace_file(self._path, json.dumps({"day": self._day.isoformat(), "counts": self._counts}).encode())
         except OSError:
             return False  # what is not written down counts as spent all the same
         return True
@@ -82,14 +82,3 @@ class Budget:
         elif day > self._day:
             self._day, self._counts, self._unknown = day, {}, False
         return 0 if self._unknown else self._most - self._counts.get(zone, 0)
-
-    def _write(self, path: Path) -> None:
-        new = path.with_suffix(".new")
-        with contextlib.suppress(FileNotFoundError):
-            new.unlink()
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"day": self._day.isoformat(), "counts": self._counts}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)

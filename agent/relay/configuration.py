@@ -22,7 +22,6 @@ import datetime as dt
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -32,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agent.command import Reason, Refused, Reported, stamp
 from agent.contract import BootId
 from agent.desired import changeable, local_words, with_wanted
+from agent.durable import replace_file
 from agent.settings import Settings, SettingsError
 from agent.trust import TrustFile, check_desired
 
@@ -135,17 +135,7 @@ class Configuration:
 
     def _write(self) -> None:
         """Replace the file whole."""
-        part = self._path.with_name(f"{FILE}.part")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(self._kept.model_dump_json().encode())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(self._path, self._kept.model_dump_json().encode())
 
     def _effective(self) -> tuple[Settings, int | None]:
         """Settings and version of what is on trial or in force; a document that nobody trusted signed any more is void.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import stat
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from agent.durable import replace_file
 
 
 class KeyFileError(ValueError):
@@ -27,29 +27,14 @@ def make_key(path: Path) -> None:
     pem = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(path, pem)
 
 
-def read_private_key(path: Path) -> Ed25519PrivateKey:
-    """The private key in a file.
+def read_private_pem(path: Path) -> bytes:
+    """What is in the file of a private key, of any kind.
 
     Raises:
-        KeyFileError: there is none, it is of another kind, or others can read it.
+        KeyFileError: there is none, or others can read it.
     """
     try:
         pem = path.read_bytes()
@@ -58,6 +43,16 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
         raise KeyFileError(f"{path}: the private key cannot be read: {error.strerror}") from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise KeyFileError(f"{path}: others can read the private key: chmod 600 {path}")
+    return pem
+
+
+def read_private_key(path: Path) -> Ed25519PrivateKey:
+    """The private key in a file.
+
+    Raises:
+        KeyFileError: there is none, it is of another kind, or others can read it.
+    """
+    pem = read_private_pem(path)
     try:
         key = serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError) as error:

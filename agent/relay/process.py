@@ -262,6 +262,16 @@ class Relay:
             self._watchdog_at = time.monotonic() + _WATCHDOG_EVERY_S
             notify("WATCHDOG=1")
 
+    @property
+    def _silent(self) -> bool:
+        """Whether sense has said nothing of itself for too long."""
+        return time.monotonic() - self._heard_at > SENSE_SILENCE_S
+
+    @property
+    def _said(self) -> Observation | None:
+        """What sense said last of itself; None before its first word, and while it is silent."""
+        return None if self._silent else self._health
+
     def _machine(self) -> Machine:
         """How the device is since this was last asked."""
         journal = self._journal
@@ -288,9 +298,7 @@ class Relay:
             self._tell_status(status)
         self._say(*(_Message("count", count, (zone,)) for zone, count in self._counts.due(heard=connected)))
         if before // HEALTH_EVERY_S != self._second // HEALTH_EVERY_S:
-            silent = time.monotonic() - self._heard_at > SENSE_SILENCE_S
-            said = None if silent else self._health
-            told = health_of(said, len(self._settings.cameras), self._second, self._machine())
+            told = health_of(self._said, len(self._settings.cameras), self._second, self._machine())
             self._say(_Message("health", told))
         self._suppressed = self._totals.due(_utc().date(), self._gate.counters) or self._suppressed
         if self._suppressed is not None and self._say(_Message("suppressed", self._suppressed)):
@@ -298,8 +306,7 @@ class Relay:
         with self._kept():
             self._commands.look()
         with self._kept():
-            silent = time.monotonic() - self._heard_at > SENSE_SILENCE_S
-            self._trial.judge(None if silent else self._health, _utc() if _synced() else None)
+            self._trial.judge(self._said, _utc() if _synced() else None)
         if self._commands.paused and self._health is not None and self._health.sense in _OPEN:
             self.control(Pause())  # the order may have found the pipe full
         if not self._disk_full:
@@ -620,16 +627,16 @@ class Relay:
 
     def _status(self) -> Status:
         health = self._health
-        silent = time.monotonic() - self._heard_at > SENSE_SILENCE_S
+        silent, said = self._silent, self._said
         reasons = []
         if silent or (health is not None and health.sense is SenseState.STOPPING):
             reasons.append("sense")
-        if health is not None and not silent:
-            if any(c not in {CameraState.NONE, CameraState.LIVE, CameraState.PAUSED} for c in health.cameras):
+        if said is not None:
+            if any(c not in {CameraState.NONE, CameraState.LIVE, CameraState.PAUSED} for c in said.cameras):
                 reasons.append("camera")
-            if health.microphone in {MicrophoneState.LOST, MicrophoneState.SILENT, MicrophoneState.CONNECTING}:
+            if said.microphone in {MicrophoneState.LOST, MicrophoneState.SILENT, MicrophoneState.CONNECTING}:
                 reasons.append("microphone")
-            if health.detector in {DetectorState.MOTION, DetectorState.UNACCELERATED}:
+            if said.detector in {DetectorState.MOTION, DetectorState.UNACCELERATED}:
                 reasons.append("detector")
         own = {
             "disk": self._disk_full,
@@ -640,9 +647,9 @@ class Relay:
         reasons += [reason for reason, so in own.items() if so]
         if health is None and not silent:
             state = "starting"
-        elif health is not None and health.sense is SenseState.PAUSED and not silent:
+        elif said is not None and said.sense is SenseState.PAUSED:
             state = "paused"
-        elif health is not None and health.sense is SenseState.STARTING and not silent:
+        elif said is not None and said.sense is SenseState.STARTING:
             state = "starting"
         else:
             state = "degraded" if reasons else "ready"

@@ -644,15 +644,21 @@ def test_a_command_is_acknowledged_when_it_is_on_the_disk_and_over_when_sense_sa
     assert [said["topic"] for said in results] == ["cmd/pause/result"] * 5
 
 
-def test_a_configuration_is_understood_from_the_reply_of_sense_on(
-    broker: ScriptedBroker, start: Start, tmp_path: Path
-) -> None:
-    trust_the_key(tmp_path)
+def at_work(broker: ScriptedBroker, start: Start, folder: Path) -> Bench:
+    """A relay that trusts a manager, is connected, and has told a sense that is ready what to do."""
+    trust_the_key(folder)
     bench = start()
     connected(broker, bench)
     bench.say(READY)
     bench.until(lambda: "ready" in states(broker), "ready")
     orders(bench)
+    return bench
+
+
+def test_a_configuration_is_understood_from_the_reply_of_sense_on(
+    broker: ScriptedBroker, start: Start, tmp_path: Path
+) -> None:
+    bench = at_work(broker, start, tmp_path)
     zones = [{"name": f"new-{n}", "polygon": [[0, 0], [1, 0], [1, 1]]} for n in range(8)]
     document = desired(KEY, "site/camera", 1, 1, NOW, {"camera": [{"name": "north", "zone": zones}]})
     broker.deliver("vigie/v1/site/camera/config/desired", document, 5, retain=True)
@@ -683,12 +689,7 @@ def test_a_relay_that_died_in_a_change_hears_no_zone_until_sense_says_by_what_it
 def test_a_document_that_sense_refuses_is_rejected_and_the_one_before_ordered(
     broker: ScriptedBroker, start: Start, tmp_path: Path
 ) -> None:
-    trust_the_key(tmp_path)
-    bench = start()
-    connected(broker, bench)
-    bench.say(READY)
-    bench.until(lambda: "ready" in states(broker), "ready")
-    orders(bench)
+    bench = at_work(broker, start, tmp_path)
     document = desired(KEY, "site/camera", 1, 1, NOW, {"camera": [{"name": "north", "fps": 3}]})
     broker.deliver("vigie/v1/site/camera/config/desired", document, 5, retain=True)
     bench.until(lambda: len(orders(bench)) == 1, "it is ordered")

@@ -13,7 +13,6 @@ from agent.simulate.trials.stage import Expected, Place, Props, Stage, Trial
 #: Defaults of the rules, which the trials are about.
 _MEDIUM, _MEDIUM_PER_M2, _DENSITY_HOLD_S = 5, 0.7, 5.0
 _GATHERING, _GATHERING_HOLD_S = 10, 30.0
-_HORIZON_S = 300.0
 _MOVING, _MOVEMENT_HOLD_S = 10, 1.5
 #: How long people on a square stand between two strolls, seconds; and how long whoever is told to leave is still there
 #: on average, for the pause and the stroll that are begun are finished.

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from agent.perception.moving import moves
 from agent.perception.scene import FloatArray, Scene
 
-#: Who has been so far from where they were first seen has walked, heights of the box: ten times a box's jitter, and half
-#: of that where the picture moves as well.
+#: Who has been so far from where they were first seen has walked, heights of the box: ten times a box's jitter, and
+#: half of that where the picture moves as well.
 _WALKED, _WALKED_SEEN = 0.5, 0.25
 #: How far from where it was lost an object may reappear, in heights of its box: a step or two.
 _REACH = 1.0
-#: Who has walked there is the same if a step towards the camera is half as long in the picture, as of a camera that looks
-#: down at 30°, and their box differs in height by four times a box's jitter at most.
+#: Who has walked there is the same if a step towards the camera is half as long in the picture, as of a camera that
+#: looks down at 30°, and their box differs in height by four times a box's jitter at most.
 _DEPTH, _TALLER = 2.0, 1.5
 #: Who walks when lost, or is seen outside, is not there any more after so long; and who walks when seen continues
 #: what was broken off so shortly before at most, seconds. Slower is standing or strolling, body heights per second.

@@ -14,12 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.perception.moving import moves
 from agent.perception.scene import FloatArray, Scene
 
-#: Who has been so far from where they were first seen has walked, heights of the box: ten times a box's jitter.
-_WALKED = 0.5
+#: Who has been so far from where they were first seen has walked, heights of the box: ten times a box's jitter, and
+#: half of that where the picture moves as well.
+_WALKED, _WALKED_SEEN = 0.5, 0.25
 #: How far from where it was lost an object may reappear, in heights of its box: a step or two.
 _REACH = 1.0
+#: Who has walked there is the same if a step towards the camera is half as long in the picture, as of a camera that
+#: looks down at 30°, and their box differs in height by four times a box's jitter at most.
+_DEPTH, _TALLER = 2.0, 1.5
 #: Who walks when lost, or is seen outside, is not there any more after so long; and who walks when seen continues
 #: what was broken off so shortly before at most, seconds. Slower is standing or strolling, body heights per second.
 _GONE_S, _WALK_S, _STROLL = 2.0, 1.0, 0.5
@@ -43,7 +48,8 @@ class Stays:
     def __init__(self, bridge_s: float) -> None:
         self._bridge_s = bridge_s
         self._stays: dict[int, _Stay] = {}
-        #: Tracks that have been seen outside.
+        #: Tracks that there were in the last scene, and those that have been seen outside.
+        self._known: set[int] = set()
         self._outside: set[int] = set()
 
     def update(self, scene: Scene, inside: NDArray[np.bool_]) -> FloatArray:
@@ -62,21 +68,27 @@ class Stays:
         self._stays = {i: stay for i, stay in self._stays.items() if scene.time - stay.seen <= self._bridged(stay)}
         here_now = set(tracks.ids[inside & seen].tolist())
         lost = {i: stay for i, stay in self._stays.items() if i not in here_now}
+        least = np.where(moves(tracks.boxes, scene.moving), _WALKED_SEEN, _WALKED)
         seconds = np.zeros(len(tracks), np.float32)
         for row in np.flatnonzero(inside & seen):
             track = int(tracks.ids[row])
             x0, y0, x1, y1 = tracks.boxes[row].tolist()
             centre = ((x0 + x1) / 2, (y0 + y1) / 2)
-            here = _Stay(scene.time, scene.time, centre[0], y1, y1 - y0, centre)
-            here.stands = float(np.hypot(*tracks.velocities[row])) < _STROLL * here.height
+            speed = tracks.velocities[row]
+            # A tracker takes some looks to be sure of somebody, who has been there since the first of them.
+            age = 0.0 if track in self._known else float(tracks.ages[row])
+            first = (centre[0] - age * float(speed[0]), centre[1] - age * float(speed[1]))
+            here = _Stay(scene.time - age, scene.time, centre[0], y1, y1 - y0, first)
+            here.stands = float(np.hypot(*speed)) < _STROLL * here.height
             before = self._stays.get(track)
             if before is not None:
                 here.since, here.first, here.walked = before.since, before.first, before.walked
             if track not in self._outside:
                 self._continue(lost, here, before is None)
-            here.walked |= math.dist(centre, here.first) > _WALKED * max(here.height, 1.0)
+            here.walked |= math.dist(centre, here.first) > least[row] * max(here.height, 1.0)
             self._stays[track] = here
             seconds[row] = here.seen - here.since
+        self._known = set(tracks.ids.tolist())
         return seconds
 
     def _bridged(self, stay: _Stay) -> float:
@@ -109,14 +121,23 @@ class Stays:
         nearest = min(distances, key=distances.__getitem__, default=None)
         if nearest is not None and distances[nearest] <= _REACH:
             theirs = lost.pop(nearest)
-            here.since, here.first, here.walked = theirs.since, theirs.first, theirs.walked
+            here.since = theirs.since
+            if _alike(theirs, here):
+                here.first, here.walked = theirs.first, theirs.walked
 
     def clear(self) -> None:
         """Forget all stays."""
         self._stays.clear()
+        self._known.clear()
         self._outside.clear()
 
 
 def _distance(a: _Stay, b: _Stay) -> float:
     """Between two places, in heights of the larger box."""
     return math.hypot(a.x - b.x, a.y - b.y) / max(a.height, b.height, 1.0)
+
+
+def _alike(a: _Stay, b: _Stay) -> bool:
+    """Whether these can be one person at one place: a false box beside somebody is hardly ever of their size."""
+    smaller, larger = sorted((max(a.height, 1.0), max(b.height, 1.0)))
+    return larger <= _TALLER * smaller and math.hypot(a.x - b.x, _DEPTH * (a.y - b.y)) <= _REACH * larger

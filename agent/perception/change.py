@@ -206,12 +206,12 @@ class ChangeModel:
             for within in (40.0, 15.0):
                 like = exposed & (np.abs(gain * x + offset - y) < within)
                 if like.sum() < 0.3 * len(x):  # the old line tells nothing any more: begin with the medians
-                    gain, offset = float(np.median(y)) / max(float(np.median(x)), 1.0), 0.0
+                    gain, offset = _gain(float(np.median(x)), float(np.median(y))), 0.0
                     like = exposed & (np.abs(gain * x + offset - y) < 2 * within)
                 if like.sum() < _ENOUGH or (spread := float(x[like].std())) < _FLAT:
                     continue
                 # The reduced major axis, since both sides err (Kermack and Haldane, Biometrika 37, 1950).
-                gain = min(max(float(y[like].std()) / spread, 1 / _MOST_GAIN), _MOST_GAIN)
+                gain = _gain(spread, float(y[like].std()))
                 offset = float(y[like].mean()) - gain * float(x[like].mean())
             self._line[colour] = gain, offset
         return self._corrected(small)
@@ -442,6 +442,11 @@ def _painted(boxes: FloatArray, shape: tuple[int, ...]) -> Bools:
     for x0, y0, x1, y1 in boxes.tolist():
         mask[max(0, int(y0) - 1) : max(0, int(y1) + 2), max(0, int(x0) - 1) : max(0, int(x1) + 2)] = True
     return mask
+
+
+def _gain(now: float, usual: float) -> float:
+    """From one brightness to another, within reason: a picture may be black."""
+    return min(max(usual / max(now, 1.0), 1 / _MOST_GAIN), _MOST_GAIN)
 
 
 def _beyond(picture: Image, usual: Floats) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ Known failures: people whom the detector misses, and who walk in a row, are a ve
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.capture.frame import Frame
 from agent.perception.motion import MotionDetector
@@ -50,11 +51,20 @@ def backed(found: Detections, moving: FloatArray) -> Detections:
         found: Of one frame.
         moving: (N, 4): what moves in it.
     """
-    shared, areas, sizes = _shared(found.boxes, moving)
-    overlap = shared / (areas[:, None] + sizes - shared + 1e-6)
-    backing = (overlap >= _SAME).any(axis=1) & (found.classes == ObjectClass.PERSON)
+    backing = moves(found.boxes, moving) & (found.classes == ObjectClass.PERSON)
     odds = found.scores / np.maximum(1 - found.scores, 1e-6) * np.where(backing, np.float32(_BACKING), np.float32(1))
     return Detections(found.boxes, (odds / (1 + odds)).astype(np.float32), found.classes)
+
+
+def moves(boxes: FloatArray, moving: FloatArray) -> NDArray[np.bool_]:
+    """In which of (M, 4) boxes something of their shape moves, (M,) bool.
+
+    Args:
+        boxes: x0 y0 x1 y1, pixels.
+        moving: (N, 4): what moves.
+    """
+    shared, areas, sizes = _shared(boxes, moving)
+    return np.asarray((shared / (areas[:, None] + sizes - shared + 1e-6) >= _SAME).any(axis=1))
 
 
 def with_unknown_vehicles(found: Detections, moving: FloatArray, width: int, height: int) -> Detections:

@@ -82,6 +82,18 @@ def test_what_comes_and_stays_is_told_with_its_place_and_its_time() -> None:
     assert {t.number for things in times.values() for t in things} == {thing.number}
 
 
+def test_a_camera_that_begins_in_the_dark_sees_things_later() -> None:
+    dark = np.zeros_like(GROUND)
+    model, seen = ChangeModel(), list[float]()
+    for tick in range(round(300 * FPS)):
+        time = tick / FPS
+        picture = dark if time < 20 else noisy(with_bag() if time >= 240 else GROUND)
+        if model.update(time, picture, Tracks.empty(), Detections.empty()):
+            seen.append(time)
+    assert max(seen) > 290
+    assert min(time for time in seen if time > 200) > 240
+
+
 def test_what_is_taken_away_again_is_told_no_more() -> None:
     times = dict(watch(45, lambda t: with_bag() if 15 <= t < 30 else GROUND))
     assert times[28.8]

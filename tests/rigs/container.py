@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ CHECKOUT = Path(__file__).parents[2]
 UNITS = CHECKOUT / "deploy" / "systemd"
 #: Programs of this machine that the rig runs, by Debian package.
 NEEDS = ("systemd-nspawn", "debootstrap", "nsenter", "mount")
-_PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "procps", "libportaudio2", "libpulse0", "libssl3")
+_PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "procps", "libportaudio2", "libpulse0", "libssl3", "openssl")
 _PYTHON = f"python3.{sys.version_info.minor}"
 _VENV = "opt/vigie/current"
 _VIGIE = f"""#!/{_VENV}/bin/python3
@@ -212,6 +213,12 @@ class Container:
         """A path inside, its memory file systems included, as this machine can open it."""
         return Path(f"/proc/{self._leader}/root{path}")
 
+    def kill(self) -> None:
+        """Kill -9 its first process, and with it all others: a crash."""
+        os.kill(int(self._leader), signal.SIGKILL)
+        self.process.wait(20)
+        self._console.close()
+
     def stop(self) -> None:
         """Power off, the hard way if need be."""
         self.process.terminate()
@@ -263,23 +270,35 @@ def container(folder: Path, binds: Sequence[str] = ()) -> Iterator[Container]:
         folder: A folder of its own.
         binds: What else it sees, `outside:inside`, read-only.
     """
+    with layered(folder, 256) as root:
+        booted = Container(folder, root, [*_install(root), *binds])
+        try:
+            booted.wait()
+            yield booted
+        finally:
+            booted.stop()
+
+
+@contextlib.contextmanager
+def layered(folder: Path, size_mib: int) -> Iterator[Path]:
+    """The file system under a layer in memory that is thrown away.
+
+    Args:
+        folder: A folder of its own.
+        size_mib: Most that can be written, MiB.
+    """
     base = root_filesystem()
     layer, root = folder / "layer", folder / "root"
     layer.mkdir(parents=True)
     root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=256m", "rig", str(layer)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=755,size={size_mib}m", "rig", str(layer)], check=True)
     try:
         for name in ("upper", "work"):
             (layer / name).mkdir()
         options = f"lowerdir={base},upperdir={layer}/upper,workdir={layer}/work"
         subprocess.run(["mount", "-t", "overlay", "-o", options, "rig", str(root)], check=True)
         try:
-            booted = Container(folder, root, [*_install(root), *binds])
-            try:
-                booted.wait()
-                yield booted
-            finally:
-                booted.stop()
+            yield root
         finally:
             _unmount(root)
     finally:

@@ -36,8 +36,28 @@ def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _keep_names(path.parent)
+
+
+def erase_file(path: Path) -> None:
+    """Write over a file, and remove it. What flash memory has copied elsewhere meanwhile stays until it is reused.
+
+    Raises:
+        OSError: it cannot be written or removed.
+    """
+    if not path.is_symlink():
+        with path.open("r+b") as file:
+            file.write(bytes(path.stat().st_size))
+            file.flush()
+            os.fsync(file.fileno())
+    path.unlink()
+    _keep_names(path.parent)
+
+
+def _keep_names(folder: Path) -> None:
+    """Have the disk know which files there are."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

@@ -14,6 +14,7 @@ from agent.cli import (
     certificate,
     config,
     contract,
+    decommission,
     demo,
     events,
     fleet,
@@ -52,6 +53,7 @@ app.command()(relay.relay)
 app.command()(status.status)
 app.command()(events.events)
 app.command()(version.version)
+app.command()(decommission.decommission)
 app.command()(replay.replay)
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(audit.app, name="audit")

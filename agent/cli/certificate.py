@@ -29,16 +29,20 @@ _DEFAULT = Path("/etc/vigie/keys")
 @app.command()
 def status(folder: Folder = _DEFAULT, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Say whether the certificate holds, and when it is to be renewed. Exit code 1 where something is to be done."""
+    from agent.device.sealing import hardware
+
     with _speaking():
-        standing = _certificates(folder, config).standing()
+        certificates = _certificates(folder, config)
+        standing = certificates.standing()
+        told = {**asdict(standing), "key": certificates.kept, "hardware": hardware()}
     if as_json:
-        typer.echo(json.dumps(asdict(standing)))
+        typer.echo(json.dumps(told))
     else:
         from rich.console import Console
         from rich.table import Table
 
         table = Table("what", "how", title="vigie certificate")
-        for name, value in asdict(standing).items():
+        for name, value in told.items():
             if value:
                 table.add_row(name.replace("_", " "), value)
         Console().print(table)
@@ -84,6 +88,20 @@ def install(
         typer.echo(json.dumps({"changed": changed, **asdict(standing)}))
     else:
         typer.echo(f"{'installed' if changed else 'was there already'}: holds until {standing.until}")
+
+
+@app.command()
+def seal(folder: Folder = _DEFAULT, config: ConfigFile = None) -> None:
+    """Encrypt the key so that only this machine can open it, by its TPM where there is one; the plain key is erased.
+
+    Relay finds it by the drop-in vigie-relay.service.d/sealed-key.conf. It cannot be undone but by another key.
+    """
+    from agent.device.sealing import hardware
+
+    with _speaking():
+        changed = _certificates(folder, config).seal()
+    by = "the TPM" if hardware() == "tpm2" else "a secret of this machine's disk, since there is no TPM"
+    typer.echo(f"sealed by {by}" if changed else "was sealed already")
 
 
 def _certificates(folder: Path, config: Path | None) -> Certificates:

@@ -1,10 +1,10 @@
 """The device's own key and certificate: the key is made here and stays here, the certificate comes from the authority.
 
 In the folder (`/etc/vigie/keys`, root's alone, whence systemd hands them to relay as credentials) are `device.key`
-(ECDSA P-256), `device.pem` and `ca.pem`. A request (PKCS 10) names the device as its common name, by which brokers know
-it. A certificate is installed when it fits key, name and authority, and takes the place of the old one whole. It is
-renewed with the same key, when a third of its time is left; a key that somebody else may have is revoked, and both
-files are removed before another request.
+(ECDSA P-256), or `device.key.cred` where it is sealed (`agent.device.sealing`), `device.pem` and `ca.pem`. A request
+(PKCS 10) names the device as its common name, by which brokers know it. A certificate is installed when it fits key,
+name and authority, and takes the place of the old one whole. It is renewed with the same key, when a third of its time
+is left; a key that somebody else may have is revoked, and both files are removed before another request.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.device.clock import BEGINNING
-from agent.durable import replace_file
+from agent.device.sealing import SealError, seal, unseal
+from agent.durable import erase_file, replace_file
 from agent.relay.keys import KeyFileError, read_private_pem
 
 State = Literal["no key", "no certificate", "valid", "renew", "expired", "early", "unfit"]
 
-KEY, CERTIFICATE, AUTHORITY = "device.key", "device.pem", "ca.pem"
+KEY, SEALED, CERTIFICATE, AUTHORITY = "device.key", "device.key.cred", "device.pem", "ca.pem"
 #: Share of a certificate's time that is left when it is to be renewed, as the clients of public authorities have it.
 _RENEW_AT = 1 / 3
 
@@ -88,7 +89,7 @@ class Certificates:
             OSError: the folder cannot be written.
         """
         path = self.folder / KEY
-        if not path.exists():
+        if self.kept is None:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -137,7 +138,7 @@ class Certificates:
         Raises:
             OSError: the folder cannot be read.
         """
-        if not (self.folder / KEY).exists():
+        if self.kept is None:
             return Standing("no key", f"{self.folder / KEY}: is not there: vigie certificate request")
         content, trusted = _content(self.folder / CERTIFICATE), _content(self.folder / AUTHORITY)
         if content is None or trusted is None:
@@ -166,12 +167,51 @@ class Certificates:
             renew_from=_stamp(_renew_from(found)),
         )
 
-    def _key(self) -> ec.EllipticCurvePrivateKey:
-        path = self.folder / KEY
+    @property
+    def kept(self) -> Literal["file", "sealed"] | None:
+        """How the key is kept; None where there is none."""
+        if (self.folder / KEY).exists():
+            return "file"
+        return "sealed" if (self.folder / SEALED).exists() else None
+
+    def seal(self) -> bool:
+        """Encrypt the key so that only this machine can open it, and erase the plain one; whether anything changed.
+
+        Raises:
+            CertificateError: there is no key, or it cannot be sealed; the plain one stays.
+            OSError: the folder cannot be written.
+        """
+        if self.kept != "file":
+            self.private_pem()
+            return False
+        pem = self.private_pem()
         try:
-            key = serialization.load_pem_private_key(read_private_pem(path), None)
-        except KeyFileError as error:
+            sealed = seal(pem, KEY)
+            if unseal(sealed, KEY) != pem:
+                raise CertificateError("what was sealed does not open to the same key; the plain one stays")
+        except SealError as error:
             raise CertificateError(str(error)) from error
+        replace_file(self.folder / SEALED, sealed)
+        erase_file(self.folder / KEY)
+        return True
+
+    def private_pem(self) -> bytes:
+        """The private key, in PEM.
+
+        Raises:
+            CertificateError: there is none, or it cannot be read or opened.
+        """
+        try:
+            if self.kept == "sealed":
+                return unseal((self.folder / SEALED).read_bytes(), KEY)
+            return read_private_pem(self.folder / KEY)
+        except (KeyFileError, SealError) as error:
+            raise CertificateError(str(error)) from error
+
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        path, pem = self.folder / KEY, self.private_pem()
+        try:
+            key = serialization.load_pem_private_key(pem, None)
         except (ValueError, TypeError) as error:
             raise CertificateError(f"{path}: is no unencrypted private key in PEM") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):

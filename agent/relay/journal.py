@@ -79,6 +79,10 @@ class JournalError(RuntimeError):
     """The journal cannot be used; the text says why and what to do."""
 
 
+class JournalBusyError(JournalError):
+    """Another process uses the journal; nothing was touched."""
+
+
 class JournalFullError(JournalError):
     """Nothing was written, since the disk is full or somebody has the database locked; try the same call again."""
 
@@ -450,17 +454,20 @@ class Journal:
         if digest != old:
             self.record(kind, canonical({"new": digest, "old": old}).decode())
 
-    def publish_head(self) -> AuditHead:
+    def publish_head(self, *, final: bool = False) -> AuditHead:
         """A signed head of the audit log, to be published.
 
         It is no entry itself: the log would never be at rest, since each head would make the next one differ. It says
         nothing but how many entries there are and what their hash is.
 
+        Args:
+            final: Whether it is the last one, of a device that is decommissioned.
+
         Raises:
             JournalFullError: the disk is full; there is no head.
         """
         with self._transaction():
-            return self._audit.publish()
+            return self._audit.publish(final=final)
 
     def waiting(self, after: int, limit: int) -> list[Row]:
         """Rows of the outbox in their order, up to the first one that is held.
@@ -538,14 +545,14 @@ def _locked(path: Path) -> int:
     """A lock that dies with the process.
 
     Raises:
-        JournalError: another process has it.
+        JournalBusyError: another process has it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise JournalError(f"{path.parent}: another relay uses this journal; two agents cannot share one") from None
+        raise JournalBusyError(f"{path.parent}: another relay uses this journal; two agents cannot share one") from None
     return descriptor
 
 

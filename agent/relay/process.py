@@ -839,13 +839,13 @@ def _utc() -> dt.datetime:
     return dt.datetime.now(dt.timezone.utc)
 
 
-def relay_main(settings: Settings, policy: Policy, connection: socket.socket | None) -> int:
-    """Run the relaying process; its exit code.
+def open_journal(settings: Settings) -> Journal:
+    """The journal as the settings have it.
 
     Raises:
-        SettingsError, JournalError, MqttError, OSError: it cannot start; the text says why.
+        JournalError: it cannot be used.
     """
-    journal = Journal(
+    return Journal(
         settings.journal.folder,
         settings.device.site,
         settings.device.name,
@@ -855,6 +855,15 @@ def relay_main(settings: Settings, policy: Policy, connection: socket.socket | N
         key_file=settings.audit.key_file,
         machine_boot=boot_id(),
     )
+
+
+def relay_main(settings: Settings, policy: Policy, connection: socket.socket | None) -> int:
+    """Run the relaying process; its exit code.
+
+    Raises:
+        SettingsError, JournalError, MqttError, OSError: it cannot start; the text says why.
+    """
+    journal = open_journal(settings)
     try:
         link = Link(settings.mqtt, settings.device.site, settings.device.name, journal.boot)
         relay = Relay(settings, policy, journal, link, connection)

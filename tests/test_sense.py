@@ -17,6 +17,7 @@ from agent.contract import (
     MAX_SLOTS,
     CameraState,
     ControlCode,
+    DetectorState,
     EventType,
     Kind,
     Observation,
@@ -24,6 +25,8 @@ from agent.contract import (
     ReplyCode,
     SenseState,
 )
+from agent.inference.engines import BUILD
+from agent.perception.motion import MotionDetector
 from agent.policy import DetectorPolicy, Policy
 from agent.sense import BACKLOG, STUCK_S, Outlet, Sense, SenseError
 from agent.settings import CameraSettings, Settings
@@ -348,3 +351,34 @@ def test_without_a_watchdog_the_process_ends_itself_to_be_replaced(
         blocked(sense, monkeypatch)
         sense.step()
         assert sense._spent()
+
+
+def test_a_sense_that_lacks_its_engines_asks_for_them_and_begins_anew_when_they_have_come(
+    ends: tuple[socket.socket, socket.socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = f"model m: tensorrt: no engine for TensorRT 10.13 in {tmp_path}: {BUILD}"
+    opened = (MotionDetector(), DetectorState.UNACCELERATED, [reason])
+    monkeypatch.setattr("agent.sense.open_detector", lambda _: opened)
+    monkeypatch.setattr("agent.sense.ENGINES", tmp_path / "engines")
+    monkeypatch.setattr("agent.sense.ENGINES_SOCKET", tmp_path / "engines.sock")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    with ends[0], ends[1], socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+        door.bind(str(tmp_path / "engines.sock"))
+        sense = running(1, ends)
+        assert door.recv(64) == b""
+        sense.step()
+        assert not sense._again
+        (tmp_path / "engines").mkdir()
+        sense._engines_at = 0.0
+        sense.step()
+        assert sense._again
+
+
+def test_a_sense_at_whose_knock_nobody_opens_sees_all_the_same(
+    ends: tuple[socket.socket, socket.socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.sense.open_detector", lambda _: (MotionDetector(), DetectorState.UNACCELERATED, [BUILD]))
+    monkeypatch.setattr("agent.sense.ENGINES_SOCKET", tmp_path / "engines.sock")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    with ends[0], ends[1]:
+        running(1, ends).step()

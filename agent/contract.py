@@ -673,9 +673,10 @@ class EventData(_Closed):
     duration: DurationClass | None = None
     """How long it lasted, where that is known."""
     onset: OnsetTimestamp | None = None
-    """Onset of a gunshot or an explosion, where the policy allows it."""
+    """Onset of a gunshot or an explosion, where the policy allows it and the clock is synchronised."""
     onset_error: OnsetErrorName | None = None
-    """How far off the onset may be, but for a soft beginning that the noise covers, the clock and the electronics."""
+    """How far off the onset may be, that of the clock included where it is known, but for a soft beginning that the
+    noise covers and the electronics."""
     evidence: EvidenceName | None = None
     """What was heard and what was seen that agree on an incident."""
     clock: ClockName
@@ -714,13 +715,19 @@ class Event(_Closed):
 class Status(_Closed):
     """Retained on `status`, and the last will: is the device alive."""
 
-    state: Literal["starting", "ready", "degraded", "paused", "stopping", "offline"]
+    state: Literal["starting", "ready", "degraded", "paused", "stopping", "offline", "decommissioned"]
+    """`decommissioned`: it has erased its keys and does not come back; the last `audit/head` says so, signed."""
     boot: BootId
     """The episodes of any other boot are over."""
     reasons: tuple[
         Literal["camera", "microphone", "detector", "sense", "disk", "clock", "journal", "policy", "rate"], ...
     ] = ()
     """Why it is degraded; `policy` also, as a warning, from 30 days before a permission ends."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the device is not there, for now or for ever."""
+        return self.state in {"offline", "decommissioned"}
 
 
 class DetectorNotice(_Closed):
@@ -869,6 +876,8 @@ class AuditHead(_Closed):
     """When it was signed."""
     key: Sha256
     """SHA-256 of the 32 bytes of the public key."""
+    final: Literal[True] | None = None
+    """The device was decommissioned: there will be no other entry, and the key is erased."""
     signature: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
     """Ed25519 over `vigie-audit-head-1`, a line feed, and the other fields as canonical JSON (RFC 8785)."""
 

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import FrameType
 
 from agent import pipe
@@ -61,9 +62,10 @@ from agent.contract import (
     parse_control,
 )
 from agent.desired import with_wanted
-from agent.inference.backend import InferenceError
+from agent.inference.backend import ENGINES, InferenceError
+from agent.inference.engines import BUILD, Awaited, EngineCache
 from agent.inference.registry import SoundModel
-from agent.notify import allow, notify
+from agent.notify import allow, notify, trip
 from agent.perception.detect import open_detector, selftest
 from agent.perception.hearing import Ears, Hearing, Room
 from agent.perception.patch import PatchChecker, open_checker
@@ -87,6 +89,13 @@ TICK_S = 0.25
 LOAD_S = 120.0
 #: Time for a device to close behind the privacy shutter, seconds; a process that ends closes it for certain.
 SHUTTER_S = 8.0
+#: A call of a camera or microphone that takes so long never returns: longer than V4L2 (10 s) or RTSP wait for a
+#: picture, and short enough for the watchdog to end the process within its time; seconds.
+STUCK_S = 20.0
+#: Socket of the unit that builds engines.
+ENGINES_SOCKET = Path("/run/vigie/engines.sock")
+#: How often a sense that lacks its engines looks whether they have come, seconds.
+ENGINES_EVERY_S = 10.0
 #: Exit code of a process that must be replaced, since it cannot open or close a device any more.
 _SPENT = 3
 
@@ -291,7 +300,7 @@ class Sense:
         self._off = frozenset(self._orders.off)
         self._closing_until: float | None = None
         """Until when the devices must be closed; None while no pause waits for that."""
-        self._stuck = False
+        self._stuck = self._tripped = False
         self._started = clock()
         self._analysed = 0
         self._analysed_then = 0
@@ -307,18 +316,31 @@ class Sense:
         self._fusion = Fusion([])
         self._hearings: deque[Hearing] = deque(maxlen=_HEARINGS)
 
+        self._lacks_engines = False
+        self._engines_at = 0.0
+
         simulated: dict[int, Detector] = {}
         self.cameras = [self._camera(i, c, simulated) for i, c in enumerate(settings.cameras)]
         detector, self.detector_state, reasons = open_detector(settings.inference)
-        for reason in reasons:
-            log.warning("event=detector reason=%r", reason)
+        self._log_refused("detector", reasons)
         self._checker: PatchChecker | None = None
         if Need.CHANGE in needs(rule for camera in settings.cameras for rule in camera.rules):
             self._checker, reasons = open_checker(settings.inference)
-            for reason in reasons:
-                log.warning("event=patch_checker reason=%r", reason)
+            self._log_refused("patch_checker", reasons)
         self._detector: Detector = _Routed(detector, simulated)
         self.microphone = self._open_microphone(settings.microphone)
+        self._awaited = Awaited(EngineCache(ENGINES)) if self._lacks_engines else None
+        if self._awaited is not None and "NOTIFY_SOCKET" in os.environ:  # as a service
+            try:
+                self._awaited.ask(ENGINES_SOCKET)
+            except OSError as error:
+                log.warning("event=engines_not_asked_for socket=%s reason=%r", ENGINES_SOCKET, str(error))
+
+    def _log_refused(self, what: str, reasons: Sequence[str]) -> None:
+        """Log why what was preferred does not serve."""
+        for reason in reasons:
+            log.warning("event=%s reason=%r", what, reason)
+        self._lacks_engines |= any(BUILD in reason for reason in reasons)
 
     def _open_microphone(self, settings: MicrophoneSettings) -> Microphone | None:
         """The microphone with whoever listens to it; None where nothing could be done with what it hears."""
@@ -333,8 +355,7 @@ class Sense:
         except InferenceError as error:
             log.error("event=microphone_unused reason=%r", f"no network names sounds: {error}")  # noqa: TRY400
             return None
-        for reason in reasons:
-            log.warning("event=tagger reason=%r", reason)
+        self._log_refused("tagger", reasons)
         source, channels, loop = settings.source, settings.channels, settings.loop
         ears = Ears(tagger, channels, Room(settings.gain_db, settings.floor_dbfs), self._on_hearing)
         return Microphone(lambda: open_sound(source, channels=channels, loop=loop), ears)
@@ -418,9 +439,12 @@ class Sense:
         while (message := self._outlet.control()) is not None:
             self.obey(message)
         self._see_closed()
+        self._see_stuck()
+        self._see_engines()
         if self._clock() >= self._health_at or self._there() != self._told_there:
             self._tell_health(self._state())
-            notify("WATCHDOG=1")
+            if not self._tripped:
+                notify("WATCHDOG=1")
         self._outlet.flush()
 
     def _look(self, frames: list[tuple[int, Frame]]) -> None:
@@ -582,6 +606,25 @@ class Sense:
         elif self._clock() > self._closing_until:
             log.error("event=shutter_stuck hint=the_process_ends_so_that_the_device_closes")
             self._stuck = self._stop = True
+
+    def _see_stuck(self) -> None:
+        """Have this process replaced where a thread hangs in a device: the loop goes on without it and sees nothing."""
+        stuck = next((source for source in self._sources() if source.blocked_s > STUCK_S), None)
+        if stuck is None or self._tripped:
+            return
+        log.error("event=stuck sensor=%s after_s=%.0f hint=the_process_is_replaced", stuck.name, stuck.blocked_s)
+        self._tripped = True
+        if not trip():
+            self._stuck = self._stop = True
+
+    def _see_engines(self) -> None:
+        """Begin anew, on the accelerator, when what this machine lacked has been built."""
+        if self._awaited is None or self._clock() < self._engines_at:
+            return
+        self._engines_at = self._clock() + ENGINES_EVERY_S
+        if self._awaited.have_come:
+            log.info("event=engines_have_come")
+            self._begin_anew()
 
     def _reply(self, control: ControlCode, reply: ReplyCode) -> None:
         self._outlet.tell(Observation(Kind.REPLY, control=control, reply=reply))

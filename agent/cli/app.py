@@ -11,8 +11,10 @@ import typer
 from agent.cli import (
     audit,
     bench,
+    certificate,
     config,
     contract,
+    decommission,
     demo,
     events,
     fleet,
@@ -52,10 +54,12 @@ app.command()(relay.relay)
 app.command()(status.status)
 app.command()(events.events)
 app.command()(version.version)
+app.command()(decommission.decommission)
 app.command()(replay.replay)
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
+app.add_typer(certificate.app, name="certificate")
 app.add_typer(contract.app, name="contract")
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")

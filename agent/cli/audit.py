@@ -151,9 +151,9 @@ def _verify_proof(file: Path, key: Ed25519PublicKey, as_json: bool) -> None:
 def _table(verdict: Verdict) -> dict[str, Any]:
     return {
         "consistent": not verdict.problems,
-        "complete_up_to": verdict.complete and verdict.complete.model_dump(),
+        "complete_up_to": verdict.complete and verdict.complete.model_dump(exclude_none=True),
         "problems": verdict.problems,
-        "head": verdict.head.model_dump(),
+        "head": verdict.head.model_dump(exclude_none=True),
         "entries": verdict.entries,
         "pruned": verdict.pruned,
         "begin": verdict.begin,

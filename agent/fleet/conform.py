@@ -245,8 +245,8 @@ class Conformance:
         status, birth, notice = (self._latest.get(name) for name in ("status", "birth", "notice"))
         if status:
             self._looked["online"] = 1
-            if status["state"] == "offline":
-                self._fault("online", "status: offline")
+            if status["state"] in {"offline", "decommissioned"}:
+                self._fault("online", f"status: {status['state']}")
         if status and birth:
             self._looked["boot"] = 2
             if status["boot"] != birth["boot"]:

@@ -404,14 +404,14 @@ class _Square:
         """A device that is gone, or has begun anew, says nothing of its zones any more."""
         if device.site != self.site or not any(zone.startswith(f"{device.name}/") for zone in self.zones):
             return
-        if status.state == "offline":
+        if status.is_gone:
             self._boots.pop(device.name, None)
         else:
             self._boots[device.name] = status.boot
         gone = [
             zone
             for zone, told in self._told.items()
-            if told.device == device.name and (status.state == "offline" or told.event.id[:8] != status.boot)
+            if told.device == device.name and (status.is_gone or told.event.id[:8] != status.boot)
         ]
         for zone in gone:
             del self._told[zone]

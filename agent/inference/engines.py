@@ -5,7 +5,9 @@ instead of loading a wrong one. Beside it stands what it is (`.json`), its own S
 is another one is not loaded, since an engine is code that runs on the GPU.
 
 Building takes minutes and much memory: `vigie models build` does it, one engine at a time, as its own unit
-(`vigie-engines.service`) with the GPU, without cameras and network. Sense only reads.
+(`vigie-engines.service`) with the GPU, without cameras and network. Sense only reads. One that finds no engine, as
+after an upgrade of JetPack, runs on the processor meanwhile, knocks at the socket of that unit, and begins anew when
+engines have come (`Awaited`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +31,8 @@ from agent.inference.registry import Model, ModelFile, Registry
 Progress = Callable[[str, int, int], None]
 Precision = Literal["fp16", "fp32"]
 PRECISIONS: tuple[Precision, ...] = ("fp16", "fp32")
+#: What to do, at the end of every message about an engine that is missing or damaged.
+BUILD = "run `vigie models build`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +92,13 @@ class EngineCache:
         except FileNotFoundError:
             raise InferenceError(
                 f"no engine for TensorRT {key.target.tensorrt}, compute capability {key.target.capability}, "
-                f"L4T {key.target.l4t} in {self.folder}: run `vigie models build`"
+                f"L4T {key.target.l4t} in {self.folder}: {BUILD}"
             ) from None
         except (OSError, ValueError) as error:
-            raise InferenceError(f"{path}: cannot be read: {error}: run `vigie models build --again`") from error
+            raise InferenceError(f"{path}: cannot be read: {error}: {BUILD}") from error
         digest = hashlib.sha256(engine).hexdigest()
         if not isinstance(known, dict) or known.get("sha256") != digest:
-            raise InferenceError(f"{path}: damaged, its SHA-256 is {digest}: run `vigie models build --again`")
+            raise InferenceError(f"{path}: damaged, its SHA-256 is {digest}: {BUILD}")
         return engine
 
     def find(self, model: bytes) -> bytes:
@@ -208,6 +213,28 @@ class EngineCache:
                 raise InferenceError(f"{self.folder}: another build is at work; wait for its end") from None
             yield
 
+    @property
+    def changed_at(self) -> int:
+        """When something in the folder was made or removed, nanoseconds; 0 where there is none."""
+        try:
+            return self.folder.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    @property
+    def is_building(self) -> bool:
+        """Whether a build is at work."""
+        try:
+            lock = (self.folder / ".lock").open()
+        except OSError:
+            return False
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     def _timing(self, target: Target) -> Path:
         digest = hashlib.sha256(json.dumps(asdict(target), sort_keys=True).encode()).hexdigest()[:32]
         return self.folder / f"{digest}.timing"
@@ -228,6 +255,37 @@ class EngineCache:
                     raise
         except OSError as error:
             raise InferenceError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+class Awaited:
+    """Engines that this machine lacks, for a process that may not build them."""
+
+    def __init__(self, cache: EngineCache) -> None:
+        """Look at what is there.
+
+        Args:
+            cache: Where they will be.
+        """
+        self._cache = cache
+        self._changed_at = cache.changed_at
+
+    @staticmethod
+    def ask(door: Path) -> None:
+        """Have them built, by an empty datagram that starts the unit behind the socket.
+
+        Args:
+            door: The socket.
+
+        Raises:
+            OSError: there is none, or the unit has failed too often.
+        """
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as knocker:
+            knocker.sendto(b"", str(door))
+
+    @property
+    def have_come(self) -> bool:
+        """Whether a build has changed something and is over; one that failed changes nothing."""
+        return self._cache.changed_at != self._changed_at and not self._cache.is_building
 
 
 def target() -> Target:

@@ -25,14 +25,15 @@ from agent.contract import AuditHead
 from agent.relay.keys import fingerprint
 from agent.relay.merkle import Range, leaf_hash
 
-#: The life of an event, written by the journal alone. `salvaged` events come from a database that could not be read.
-EventKind = Literal["released", "first_attempt", "acknowledged", "evicted", "salvaged"]
+#: The life of an event, written by the journal alone. One that is `held` waits for the clock to be set, and is released
+#: then, with the time that it gets. `salvaged` events come from a database that could not be read.
+EventKind = Literal["held", "released", "first_attempt", "acknowledged", "evicted", "salvaged"]
 #: A message that is no event, as it is handed to the connection; `will` is what the broker may say in our place.
 MessageKind = Literal[
     "birth", "status", "will", "health", "count", "state", "suppressed", "notice", "reported", "result"
 ]
 #: What was done to the device, or by it, that an officer wants to know.
-ActKind = Literal["configuration", "policy", "command", "pause", "resume", "aiming"]
+ActKind = Literal["configuration", "policy", "command", "pause", "resume", "aiming", "decommissioned"]
 #: The journal's own: a start, an orderly stop, another log before this one, older entries that were not chained.
 LifeKind = Literal["opened", "closed", "replaced", "migrated"]
 AuditKind = EventKind | MessageKind | ActKind | LifeKind
@@ -120,9 +121,16 @@ def chain_start(log: str) -> bytes:
 
 
 def sign_head(
-    key: Ed25519PrivateKey, log: str, source: str, tree: Range, kept_from: int, time: dt.datetime
+    key: Ed25519PrivateKey,
+    log: str,
+    source: str,
+    tree: Range,
+    kept_from: int,
+    time: dt.datetime,
+    *,
+    final: bool = False,
 ) -> AuditHead:
-    """The head of a log as it is now."""
+    """The head of a log as it is now; a final one says that there will be no other."""
     head = AuditHead(
         log=log,
         source=source,
@@ -131,6 +139,7 @@ def sign_head(
         kept_from=kept_from,
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ"),
         key=fingerprint(key.public_key()),
+        final=final or None,
         signature="0" * 128,
     )
     return head.model_copy(update={"signature": key.sign(_signed_text(head)).hex()})
@@ -138,7 +147,7 @@ def sign_head(
 
 def head_line(head: AuditHead) -> bytes:
     """A head as canonical JSON: the MQTT payload, and the first line of an export."""
-    return canonical(head.model_dump())
+    return canonical(head.model_dump(exclude_none=True))
 
 
 def fault_of_head(head: AuditHead, key: Ed25519PublicKey) -> str | None:
@@ -154,4 +163,4 @@ def fault_of_head(head: AuditHead, key: Ed25519PublicKey) -> str | None:
 
 
 def _signed_text(head: AuditHead) -> bytes:
-    return _HEAD_PREFIX + canonical(head.model_dump(exclude={"signature"}))
+    return _HEAD_PREFIX + canonical(head.model_dump(exclude={"signature"}, exclude_none=True))

@@ -213,9 +213,9 @@ class AuditLog:
         if state.head is None or (state.head.size, state.head.kept_from) != (state.tree.end, state.kept_from):
             self._sign()
 
-    def _sign(self) -> AuditHead:
+    def _sign(self, *, final: bool = False) -> AuditHead:
         state = self.state
-        head = sign_head(self._key, self.log, self._source, state.tree, state.kept_from, self._wall())
+        head = sign_head(self._key, self.log, self._source, state.tree, state.kept_from, self._wall(), final=final)
         self._database.execute(
             "INSERT OR REPLACE INTO tree (id, nodes, head) VALUES (1, ?, ?)",
             (b"".join(state.tree.nodes), head_line(head).decode()),
@@ -223,11 +223,15 @@ class AuditLog:
         self.state = replace(state, head=head)
         return head
 
-    def publish(self) -> AuditHead:
-        """A head to publish, signed now; its root stays provable when the entries below it are pruned."""
+    def publish(self, *, final: bool = False) -> AuditHead:
+        """A head to publish, signed now; its root stays provable when the entries below it are pruned.
+
+        Args:
+            final: Whether it is the last one.
+        """
         added = self._database.execute("INSERT OR IGNORE INTO published VALUES (?)", (self.state.tree.end,)).rowcount
         self.state = replace(self.state, pruned_bytes=self.state.pruned_bytes + added * _ROW_BYTES)
-        return self._sign()
+        return self._sign(final=final)
 
     def prune(self) -> None:
         """Let go of the oldest entries of a full log, but of nothing about events that are still in the outbox."""

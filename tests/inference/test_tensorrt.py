@@ -214,7 +214,7 @@ def test_a_damaged_engine_is_not_loaded(tmp_path: Path, damage: str) -> None:
         path.write_bytes(b"contenT")
     else:
         path.with_suffix(".json").write_text("{" if damage == "json" else "[]")
-    with pytest.raises(InferenceError, match=r"vigie models build --again"):
+    with pytest.raises(InferenceError, match=r"run `vigie models build`"):
         cache.read(KEY)
     assert cache.built_from(KEY) is None
 

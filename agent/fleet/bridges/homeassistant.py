@@ -46,6 +46,8 @@ OFF_DELAY_S = 60
 #: Largest discovery message that an earlier run may have left.
 _MAX_LEFT = 1 << 20
 _ON, _OFF = b"ON", b"OFF"
+#: Of `status`, in the templates of Home Assistant.
+_GONE = "value_json.state in ('offline', 'decommissioned')"
 #: https://www.home-assistant.io/integrations/binary_sensor/#device-class, by the type or its family.
 _DEVICE_CLASS = {
     "crowd": "occupancy",
@@ -291,7 +293,7 @@ class HomeAssistant:
             "availability": [
                 {
                     "topic": f"{ROOT}/{device}/status",
-                    "value_template": "{{ 'offline' if value_json.state == 'offline' else 'online' }}",
+                    "value_template": f"{{{{ 'offline' if {_GONE} else 'online' }}}}",
                 },
                 {"topic": f"{self._prefix}/status"},
             ],
@@ -324,7 +326,7 @@ class HomeAssistant:
             "device_class": "connectivity",
             "entity_category": "diagnostic",
             "state_topic": f"{root}/status",
-            "value_template": "{{ 'OFF' if value_json.state == 'offline' else 'ON' }}",
+            "value_template": f"{{{{ 'OFF' if {_GONE} else 'ON' }}}}",
             # Its own, else it would be unavailable just when it has something to say.
             "availability": [{"topic": f"{self._prefix}/status"}],
         }

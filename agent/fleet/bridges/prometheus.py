@@ -147,7 +147,7 @@ class Prometheus:
             "vigie_up",
             "gauge",
             "Whether the device is connected to the broker.",
-            [(d, float(s.state != "offline")) for d, s in statuses],
+            [(d, float(not s.is_gone)) for d, s in statuses if s.state != "decommissioned"],
         )
         yield _family(
             "vigie_status", "gauge", "1 at the state of the device.", [(d | {"state": s.state}, 1) for d, s in statuses]

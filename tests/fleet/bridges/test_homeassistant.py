@@ -314,6 +314,7 @@ class TestTemplates:
             ("degraded", "ON", "ON", "OFF"),
             ("paused", "OFF", "ON", "ON"),
             ("offline", "OFF", "OFF", "OFF"),
+            ("decommissioned", "OFF", "OFF", "OFF"),
         ):
             _, payload = says("status", state=state)
             assert self.rendered(config, "status", payload) == state

@@ -74,10 +74,14 @@ def require_container() -> None:
         (pytest.fail if os.environ.get("VIGIE_REQUIRE_RIGS") == "1" else pytest.skip)(reason)
 
 
-def root_filesystem() -> Path:
-    """The folder with the file system, made at the first call; takes minutes then."""
-    release = _release()
-    name = hashlib.sha256(json.dumps([release, _PACKAGES]).encode()).hexdigest()[:12]
+def root_filesystem(more: Sequence[str] = ()) -> Path:
+    """The folder with the file system, made at the first call; takes minutes then.
+
+    Args:
+        more: Debian packages besides those of every rig.
+    """
+    release, packages = _release(), (*_PACKAGES, *more)
+    name = hashlib.sha256(json.dumps([release, packages]).encode()).hexdigest()[:12]
     folder = cache_folder() / "rigs"
     folder.mkdir(parents=True, exist_ok=True)
     root = folder / f"root-{name}"
@@ -89,7 +93,7 @@ def root_filesystem() -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         subprocess.run(
             [
-                *("debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}"),
+                *("debootstrap", "--variant=minbase", f"--include={','.join(packages)}"),
                 *(release, str(unfinished), _mirror(release)),
             ],
             check=True,
@@ -107,21 +111,26 @@ class Container:
         root: Its file system, as seen from outside.
     """
 
-    def __init__(self, folder: Path, root: Path, binds: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, root: Path, binds: Sequence[str], name: str | None = None, options: Sequence[str] = ()
+    ) -> None:
         """Boot it.
 
         Args:
             folder: A folder of its own for its layer and its console.
             root: Its file system.
             binds: `outside:inside`, read-only.
+            name: Of the machine, where there are several.
+            options: More options of systemd-nspawn.
         """
         self.root = root
         self._console = (folder / "console.log").open("wb")
         self.process = subprocess.Popen(
             [
-                *("systemd-nspawn", "-q", "-b", "-D", str(root), "-M", f"vigie-rig-{os.getpid()}"),
+                *("systemd-nspawn", "-q", "-b", "-D", str(root), "-M", name or f"vigie-rig-{os.getpid()}"),
                 *("--register=no", "--keep-unit", "--console=pipe", "--capability=CAP_NET_ADMIN"),
                 *(f"--bind-ro={bind}" for bind in binds),
+                *options,
             ],
             stdin=subprocess.DEVNULL,
             stdout=self._console,
@@ -263,23 +272,35 @@ def container(folder: Path, binds: Sequence[str] = ()) -> Iterator[Container]:
         folder: A folder of its own.
         binds: What else it sees, `outside:inside`, read-only.
     """
-    base = root_filesystem()
+    with layered(folder, root_filesystem(), 256) as root:
+        booted = Container(folder, root, [*_install(root), *binds])
+        try:
+            booted.wait()
+            yield booted
+        finally:
+            booted.stop()
+
+
+@contextlib.contextmanager
+def layered(folder: Path, base: Path, size_mib: int) -> Iterator[Path]:
+    """A file system that writes to a layer in memory, thrown away in the end; where it is.
+
+    Args:
+        folder: A folder of its own.
+        base: What it is to begin with.
+        size_mib: Of the layer, MiB.
+    """
     layer, root = folder / "layer", folder / "root"
     layer.mkdir(parents=True)
     root.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=256m", "rig", str(layer)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=755,size={size_mib}m", "rig", str(layer)], check=True)
     try:
         for name in ("upper", "work"):
             (layer / name).mkdir()
         options = f"lowerdir={base},upperdir={layer}/upper,workdir={layer}/work"
         subprocess.run(["mount", "-t", "overlay", "-o", options, "rig", str(root)], check=True)
         try:
-            booted = Container(folder, root, [*_install(root), *binds])
-            try:
-                booted.wait()
-                yield booted
-            finally:
-                booted.stop()
+            yield root
         finally:
             _unmount(root)
     finally:

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from container import Container, layered, root_filesystem
@@ -36,11 +36,11 @@ class Machine(Container):
         address: On the bridge.
     """
 
-    def __init__(self, folder: Path, root: Path, name: str, address: str, bridge: str) -> None:
+    def __init__(self, folder: Path, root: Path, name: str, address: str, bridge: str, binds: Sequence[str]) -> None:
         """Boot it."""
         self.name, self.address = name, address
         options = ["--private-network", f"--network-bridge={bridge}"]
-        super().__init__(folder, root, [], f"{bridge}-{name}", options)
+        super().__init__(folder, root, binds, f"{bridge}-{name}", options)
 
 
 class Site:
@@ -63,12 +63,16 @@ class Site:
         self.known_hosts.touch()
 
     @contextlib.contextmanager
-    def open(self, names: Sequence[str], size_mib: int) -> Iterator[None]:
+    def open(
+        self, names: Sequence[str], size_mib: int, files: Mapping[str, Mapping[str, str]], binds: Sequence[str]
+    ) -> Iterator[None]:
         """Boot machines of these names.
 
         Args:
             names: The site's names for them.
             size_mib: What each can write, MiB.
+            files: Of each, what it has besides: path and text.
+            binds: What all see, `outside:inside`, read-only.
         """
         addresses = {name: f"{self._net}.{number}" for number, name in enumerate(names, 10)}
         hosts = "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in addresses.items())
@@ -81,7 +85,9 @@ class Site:
                 folder = self.folder / name
                 root = stack.enter_context(layered(folder, root_filesystem(_PACKAGES), size_mib))
                 self._prepare(root, name, address, hosts)
-                machine = Machine(folder, root, name, address, self.bridge)
+                for path, text in files.get(name, {}).items():
+                    (root / path).write_text(text)
+                machine = Machine(folder, root, name, address, self.bridge, binds)
                 stack.callback(machine.stop)
                 self.machines[name] = machine
             for machine in self.machines.values():

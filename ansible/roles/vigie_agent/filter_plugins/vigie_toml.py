@@ -40,7 +40,7 @@ def _dotted(path: tuple[str, ...]) -> str:
 
 def _key(key: str) -> str:
     bare = key.replace("-", "").replace("_", "")
-    return key if bare.isascii() and bare.isalnum() else json.dumps(key, ensure_ascii=True)
+    return key if bare.isascii() and bare.isalnum() else _text(key)
 
 
 def _value(value: Any, path: tuple[str, ...]) -> str:
@@ -51,13 +51,17 @@ def _value(value: Any, path: tuple[str, ...]) -> str:
     if isinstance(value, float) and math.isfinite(value):
         return repr(float(value))
     if isinstance(value, str):
-        # A JSON string is a basic string of TOML, but for one character.
-        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+        return _text(value)
     if isinstance(value, list):
         return "[" + ", ".join(_value(item, path) for item in value) + "]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_key(str(k))} = {_value(v, path)}" for k, v in value.items()) + "}"
     raise TypeError(f"{_dotted(path)}: TOML has no form for {value!r}")
+
+
+def _text(text: str) -> str:
+    """A basic string: one of JSON, but for one character."""
+    return json.dumps(str(text), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 class FilterModule:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.durable import replace_file
+from agent.durable import replace_file, replace_link, sync_tree
 
 
 def test_a_file_is_replaced_whole_and_has_its_mode(tmp_path: Path) -> None:
@@ -39,3 +39,20 @@ def test_a_link_left_in_the_way_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "kept.part").symlink_to(tmp_path / "other")
     replace_file(tmp_path / "kept", b"ours")
     assert (tmp_path / "other").read_bytes() == b"theirs"
+
+
+def test_a_link_is_replaced_whole(tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    replace_link(link, "releases/1")
+    (tmp_path / "current.part").symlink_to("what a power cut left")
+    replace_link(link, "releases/2")
+    assert str(link.readlink()) == "releases/2"
+    assert [file.name for file in tmp_path.iterdir()] == ["current"]
+
+
+def test_a_tree_can_be_made_safe_and_one_that_is_not_there_cannot(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "file").write_bytes(b"content")
+    sync_tree(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        sync_tree(tmp_path / "gone")

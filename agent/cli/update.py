@@ -1,8 +1,8 @@
 """`vigie update`: releases on this device, as signed bundles that prove themselves before they stay.
 
-`install` verifies a bundle, installs it beside the running release, switches to it on trial and waits for the verdict of
-`vigie-update-trial.service` (agent.device.judge), which does not need this command to go on. What `status --json` prints
-is `agent.device.slots.State`:
+`install` verifies a bundle, installs it beside the running release, switches to it on trial and waits for the verdict
+of `vigie-update-trial.service` (agent.device.judge), which does not need this command to go on. What `status --json`
+prints is `agent.device.slots.State`:
 
     {"phase": "none|settled|trial", "running": "0.4.0", "committed": "0.3.2", "previous": "0.3.1",
      "whole": ["0.3.1", "0.3.2", "0.4.0"],
@@ -10,17 +10,17 @@ is `agent.device.slots.State`:
                "boots": ["<boot id>"]} or null,
      "last": {"version", "result": "installed|committed|failed|rolled_back|interrupted", "reason"} or null}
 
-and what `install`, `commit` and `rollback` print with `--json` is such a `last` (result `on_trial` with `--no-wait`, and
-`there_already` where that release runs). Exit codes: 0 done; 1 the bundle may not be used, or the release did not prove
-itself and the old one is back; 2 wrong usage, or not possible as things are; 3 something outside failed, such as a disk
-that is full. With any code but 0 the release that ran before runs on.
+and what `install`, `commit` and `rollback` print with `--json` is such a `last` (result `on_trial` with `--no-wait`,
+and `there_already` where that release runs). Exit codes: 0 done; 1 the bundle may not be used, or the release did not
+prove itself and the old one is back; 2 wrong usage, or not possible as things are; 3 something outside failed, such as
+a full disk. With any code but 0 the release that ran before runs on.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.common import AsJson, ConfigFile, fail, loaded, start_log
+from agent.cli.common import AsJson, ConfigFile, fail, start_log
 from agent.settings import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class _Here:
         from agent.device.judge import Look
         from agent.relay.local import LocalError, ask
 
-        starts, failed = self._services.starts(), self._services.failed()
+        starts, failed = self._services.parts()
         if self._socket is None:
             return Look("unknown", starts=starts, failed=failed, why="its configuration cannot be read")
         try:
@@ -286,7 +286,10 @@ def _verified(bundle: Path, key: Path | None, progress: Progress) -> Manifest:
     from agent.device.bundle import KEYS, read_keys, verify
 
     task = progress.add_task("verifying", total=None)
-    told: Callable[[int, int], None] = lambda done, total: progress.update(task, completed=done, total=total)  # noqa: E731
+
+    def told(done: int, total: int) -> None:
+        progress.update(task, completed=done, total=total)
+
     return verify(bundle, read_keys(key or KEYS), told)
 
 

@@ -4,7 +4,7 @@ A bundle is a POSIX tar without compression (wheels are compressed already), wit
 
 | member | what it is |
 |---|---|
-| `manifest.json` | canonical JSON (RFC 8785): format, version, target, machine, Python, key, room it takes, SHA-256 of every other member |
+| `manifest.json` | canonical JSON (RFC 8785): version, target, machine, Python, key, room, SHA-256 of all others |
 | `manifest.sig` | the Ed25519 signature of the bytes of `manifest.json`, 64 bytes |
 | `install.py` | installs the first release on a device that has none |
 | `sbom.cdx.json` | what is in it, in CycloneDX |
@@ -12,9 +12,9 @@ A bundle is a POSIX tar without compression (wheels are compressed already), wit
 | `wheels/…` | the agent with its models, everything it needs, and pip |
 
 The signature covers `manifest.json` as it stands, so that `openssl pkeyutl -verify -rawin` can check it as well. It is
-checked before anything in the manifest is believed, and the manifest before any other member is. What a member of a tar
-calls itself decides nothing: only regular files are taken whose name, size and SHA-256 stand in the manifest, each once,
-and none is left out.
+checked before anything in the manifest is believed, and the manifest before any other member is. What a member of a
+tar calls itself decides nothing: only regular files are taken whose name, size and SHA-256 stand in the manifest, each
+once, and none is left out.
 
 Whose signature counts is in `/etc/vigie/release-keys`: one public key a file (`*.pem`). A key is rotated by a second
 file beside the first, and revoked by removing its file. `openssl genpkey -algorithm ed25519` makes such a key, and so
@@ -323,9 +323,7 @@ def _signed(path: Path, members: _Members, keys: Mapping[str, bytes], fits: Fits
     return manifest
 
 
-def _contents(
-    path: Path, manifest: Manifest, members: _Members, told: Told
-) -> Iterator[tuple[Member, bytes | None]]:
+def _contents(path: Path, manifest: Manifest, members: _Members, told: Told) -> Iterator[tuple[Member, bytes | None]]:
     """Chunks of every member, with None when one has proved to be the signed one."""
     awaited = {member.path: member for member in manifest.members}
     done, total = 0, manifest.packed_bytes

@@ -1,8 +1,8 @@
 """Installing a release beside the one that runs: everything up to the moment at which it could be switched to.
 
-The virtual environment sees the system's packages (TensorRT of JetPack is one), is made by the Python of the system, and
-is filled from the bundle alone by the pip of the bundle: no index is asked, no dependency is looked for, no code of a
-package runs.
+The virtual environment sees the system's packages (TensorRT of JetPack is one), is made by the Python of the system,
+and is filled from the bundle alone by the pip of the bundle: no index is asked, no dependency is looked for, no code
+of a package runs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def interpreter(manifest: Manifest, machine: str, device: L4t | None) -> Path:
         raise BundleError(f"the bundle is for {manifest.target}, this device runs L4T {device}")
     found = shutil.which(f"python{manifest.python}", path="/usr/bin:/usr/local/bin")
     if found is None:
-        raise BundleError(f"the bundle is for Python {manifest.python}, and there is no /usr/bin/python{manifest.python}")
+        raise BundleError(
+            f"the bundle is for Python {manifest.python}, and there is no /usr/bin/python{manifest.python}"
+        )
     return Path(found)
 
 

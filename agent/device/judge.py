@@ -1,11 +1,11 @@
 """The judge of a release on trial: it must be ready, and stay so, or the old one comes back.
 
 It runs from the committed release, as a unit of its own, so that neither a release that cannot start nor a lost SSH
-connection ends it. What counts as ready is what relay says on its local socket, and that nothing of the agent is started
-anew meanwhile: sense that hangs is killed by its watchdog after 30 s, so that a hold above that sees it.
+connection ends it. What counts as ready is what relay says on its local socket, and that nothing of the agent is
+started anew meanwhile: sense that hangs is killed by its watchdog after 30 s, so that a hold above that sees it.
 
-A release need not be better than the one before it: a device that was degraded for a camera that is unplugged, or has no
-broker, can be updated all the same; one that is degraded for anything new is not ready.
+A release need not be better than the one before it: a device that was degraded for a camera that is unplugged, or has
+no broker, can be updated all the same; one that is degraded for anything new is not ready.
 """
 
 from __future__ import annotations

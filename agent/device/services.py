@@ -135,24 +135,12 @@ class Services:
             _run("systemctl", "stop", JUDGE)
 
     @staticmethod
-    def failed() -> str | None:
-        """A part that systemd has given up, and how it ended."""
-        for unit in PARTS:
-            state, result = _show(unit, "ActiveState", "Result")
-            if state == "failed":
-                return f"{unit} failed ({result})"
-        return None
-
-    @staticmethod
-    def starts() -> tuple[str, ...]:
-        """What changes whenever a part is started anew."""
-        return tuple(value for unit in PARTS for value in _show(unit, "NRestarts", "MainPID"))
-
-
-def _show(unit: str, *names: str) -> list[str]:
-    done = _run("systemctl", "show", unit, *(f"--property={name}" for name in names))
-    found = dict(line.partition("=")[::2] for line in done.splitlines())
-    return [found.get(name, "") for name in names]
+    def parts() -> tuple[tuple[str, ...], str | None]:
+        """What changes whenever a part is started anew; and a part that systemd has given up, and how it ended."""
+        said = _run("systemctl", "show", "--property=Id,ActiveState,Result,NRestarts,MainPID", *PARTS)
+        parts = [dict(line.partition("=")[::2] for line in part.splitlines()) for part in said.split("\n\n")]
+        failed = [f"{part['Id']} failed ({part['Result']})" for part in parts if part.get("ActiveState") == "failed"]
+        return tuple(part[name] for part in parts for name in ("NRestarts", "MainPID")), next(iter(failed), None)
 
 
 def _run(*command: str, check: bool = True) -> str:

@@ -4,15 +4,15 @@
 releases/0.4.0/   a release: its own virtual environment, units/, sbom.cdx.json, and manifest.json when it is whole
 releases/0.3.2/
 current           -> releases/0.4.0   what runs: every unit of the agent is started from here
-committed         -> releases/0.3.2   what has proved itself: the judge of a trial and the boot counter run from here
+committed         -> releases/0.3.2   what proved itself: judge and boot counter run from here
 previous          -> releases/0.3.1   what was committed before
-trial.json        boots so far, and by what the release on trial is judged; there only while something is tried
+trial.json        boots so far, and by what the release on trial is judged; there only during a trial
 last.json         how the last trial ended
 lock              held while anything is changed
 ```
 
-**A release is on trial exactly while `current` and `committed` differ.** The trial begins when `current` is switched and
-ends when `committed` follows it or `current` comes back: each is one rename(2) of a symbolic link, so that whatever
+**A release is on trial exactly while `current` and `committed` differ.** The trial begins when `current` is switched
+and ends when `committed` follows it or `current` comes back: each is one rename(2) of a symbolic link, so that whatever
 moment the power goes at, `current` names a whole release. A release is whole when it holds `manifest.json`, which is
 written last, once everything else of it is on the disk; what is not whole is removed by the next installation.
 
@@ -31,7 +31,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -340,7 +339,7 @@ class Slots:
         """
         link = self.root / name
         try:
-            target = Path(os.readlink(link))
+            target = link.readlink()
         except FileNotFoundError:
             return None
         except OSError:

@@ -31,7 +31,7 @@ def main() -> None:
             path = build(asked.source.absolute(), target, read_private_key(asked.key), asked.out, shown.update)
     except (RecipeError, KeyFileError, OSError) as error:
         sys.exit(f"make bundle: {error}")
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,12 @@ from pathlib import Path
 SPKI = bytes.fromhex("302a300506032b6570032100")
 
 
+def say(line: str) -> None:
+    """Tell whoever installs."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def fits(public: bytes, message: bytes, signature: bytes) -> bool:
     """Whether a signature is that of an Ed25519 key, says openssl."""
     with tempfile.TemporaryDirectory() as folder:
@@ -95,15 +101,15 @@ def main() -> None:
             with releases.locked():
                 if releases.state().phase != "none":
                     sys.exit("install.py: a release is here already: vigie update install")
-                release = install.install(asked.bundle, manifest, releases, print, lambda _done, _total: None)
+                release = install.install(asked.bundle, manifest, releases, say, lambda _done, _total: None)
                 found = services.Services(releases.root)
                 for own in found.link(release / "units"):
-                    print(f"{own}: is this device's own, and stays as it is")
+                    say(f"{own}: is this device's own, and stays as it is")
                 releases.begin_first(manifest.version)
                 found.adopt()
         except (bundle.BundleError, slots.SlotError, OSError) as error:
             sys.exit(f"install.py: {error}")
-    print(f"vigie {manifest.version} is installed; next: /etc/vigie, then systemctl enable --now vigie.target")
+    say(f"vigie {manifest.version} is installed; next: /etc/vigie, then systemctl enable --now vigie.target")
 
 
 if __name__ == "__main__":

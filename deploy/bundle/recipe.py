@@ -1,8 +1,8 @@
 """How a bundle is built: the agent's wheel, the locked wheels of a target, pip, units and bill, in one signed tar.
 
-Twice the same bytes: wheels are locked by their SHA-256, the agent's is built with fixed times, nothing else has a time,
-an owner or an order of its own, and Ed25519 signs without chance. Locked wheels are fetched once and kept in the cache
-folder (`$VIGIE_CACHE`, else `~/.cache/vigie`).
+Twice the same bytes: wheels are locked by their SHA-256, the agent's is built with fixed times, nothing else has a
+time, an owner or an order of its own, and Ed25519 signs without chance. Locked wheels are fetched once and kept in the
+cache folder (`$VIGIE_CACHE`, else `~/.cache/vigie`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -222,5 +222,3 @@ def _run(*command: str, cwd: Path | None = None, env: dict[str, str] | None = No
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env)
     if done.returncode:
         raise RecipeError(f"{' '.join(command[:6])}: {(done.stderr or done.stdout).strip()[-2000:]}")
-
-

@@ -1,4 +1,4 @@
-"""The bill of materials of a bundle, in CycloneDX 1.6 (ECMA-424): every package with its licence and hash, every model."""
+"""The bill of materials of a bundle, in CycloneDX 1.6 (ECMA-424): packages and models, with licences and hashes."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ CHECKOUT = Path(__file__).parents[2]
 UNITS = CHECKOUT / "deploy" / "systemd"
 #: Programs of this machine that the rig runs, by Debian package.
 NEEDS = ("systemd-nspawn", "debootstrap", "nsenter", "mount")
-_PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "procps", "libportaudio2", "libpulse0", "libssl3")
+_PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "procps", "libportaudio2", "libpulse0", "libssl3", "openssl")
 _PYTHON = f"python3.{sys.version_info.minor}"
 _VENV = "opt/vigie/current"
 _VIGIE = f"""#!/{_VENV}/bin/python3
@@ -221,6 +222,12 @@ class Container:
         """A path inside, its memory file systems included, as this machine can open it."""
         return Path(f"/proc/{self._leader}/root{path}")
 
+    def kill(self) -> None:
+        """Kill -9 its first process, and with it all others: a crash."""
+        os.kill(int(self._leader), signal.SIGKILL)
+        self.process.wait(20)
+        self._console.close()
+
     def stop(self) -> None:
         """Power off, the hard way if need be."""
         self.process.terminate()
@@ -272,7 +279,7 @@ def container(folder: Path, binds: Sequence[str] = ()) -> Iterator[Container]:
         folder: A folder of its own.
         binds: What else it sees, `outside:inside`, read-only.
     """
-    with layered(folder, root_filesystem(), 256) as root:
+    with layered(folder, 256) as root:
         booted = Container(folder, root, [*_install(root), *binds])
         try:
             booted.wait()
@@ -282,14 +289,15 @@ def container(folder: Path, binds: Sequence[str] = ()) -> Iterator[Container]:
 
 
 @contextlib.contextmanager
-def layered(folder: Path, base: Path, size_mib: int) -> Iterator[Path]:
-    """A file system that writes to a layer in memory, thrown away in the end; where it is.
+def layered(folder: Path, size_mib: int, more: Sequence[str] = ()) -> Iterator[Path]:
+    """The file system under a layer in memory that is thrown away.
 
     Args:
         folder: A folder of its own.
-        base: What it is to begin with.
-        size_mib: Of the layer, MiB.
+        size_mib: Most that can be written, MiB.
+        more: Debian packages besides those of every rig.
     """
+    base = root_filesystem(more)
     layer, root = folder / "layer", folder / "root"
     layer.mkdir(parents=True)
     root.mkdir()

@@ -15,13 +15,13 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from container import Container, layered, root_filesystem
+from container import Container, layered
 from parts import wait_for
 
 #: Programs of this machine that the rig runs, besides those of a container.
 NEEDS = ("ip", "ssh", "ssh-keygen", "chroot")
 _PACKAGES = (
-    *("openssh-server", "sudo", "libpam-systemd", "iproute2", "ca-certificates", "openssl"),
+    *("openssh-server", "sudo", "libpam-systemd", "iproute2", "ca-certificates"),
     *("python3-apt", "python3-venv", "chrony", "mosquitto"),
 )
 _USER = "integrator"
@@ -83,7 +83,7 @@ class Site:
             _ip("link", "set", self.bridge, "up")
             for name, address in addresses.items():
                 folder = self.folder / name
-                root = stack.enter_context(layered(folder, root_filesystem(_PACKAGES), size_mib))
+                root = stack.enter_context(layered(folder, size_mib, _PACKAGES))
                 self._prepare(root, name, address, hosts)
                 for path, text in files.get(name, {}).items():
                     (root / path).write_text(text)

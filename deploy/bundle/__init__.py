@@ -1,0 +1,1 @@
+"""The recipe of a release: one signed bundle, twice the same bytes."""

@@ -2,7 +2,8 @@
 
 Each is a container with a network namespace of its own, an address on the bridge, and what a JetPack image has: Python,
 an SSH server, a user who may become root. None of them has a route beyond the bridge, so whatever asks for a package
-index fails. A container may not set the clock: chrony follows its servers there without turning it.
+index fails. The packages that the agent needs are where the system's Python finds them, so that small bundles do for
+roll-outs; a whole one brings its own. A container may not set the clock: chrony follows its servers without turning it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from container import Container, layered
+from device import PACKAGES, PYTHON
 from parts import wait_for
 
 #: Programs of this machine that the rig runs, besides those of a container.
@@ -40,7 +43,8 @@ class Machine(Container):
         """Boot it."""
         self.name, self.address = name, address
         options = ["--private-network", f"--network-bridge={bridge}"]
-        super().__init__(folder, root, binds, f"{bridge}-{name}", options)
+        here = Path(sys.prefix) / "lib" / f"python{PYTHON}" / "site-packages"
+        super().__init__(folder, root, [f"{here}:{PACKAGES}", *binds], f"{bridge}-{name}", options)
 
 
 class Site:
@@ -109,6 +113,7 @@ class Site:
         with self.known_hosts.open("a") as file:
             file.write(f"{address} {host_key.with_suffix('.pub').read_text()}")
         (root / "etc" / "hosts").write_text(hosts)
+        (root / "usr" / "lib" / "python3" / "dist-packages" / "rig.pth").write_text(f"{PACKAGES}\n")
         (root / "etc" / "hostname").write_text(f"{name}\n")
         (root / "etc" / "machine-id").write_text(f"{uuid.uuid4().hex}\n")
         system = root / "etc" / "systemd"

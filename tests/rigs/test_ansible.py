@@ -22,13 +22,13 @@ from typing import Any
 import pytest
 from container import NEEDS, require_container
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from device import Maker
 from devices import NEEDS as SITE_NEEDS
 from devices import Site
 from parts import Subscriber, wait_for
 
 from agent import __version__
 from agent.fleet.pki import Authority
-from agent.relay.keys import make_key, public_pem, read_private_key
 from deploy.bundle import recipe
 from deploy.bundle.recipe import TARGETS, build
 
@@ -176,10 +176,11 @@ def integrator(
     until = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=90)
     entries = [ENTRY.format(type=label, until=until) for label in ("crowd.gathering", "crowd.density")]
     (folder / "policy.toml").write_text(POLICY + "".join(entries))
-    make_releases(folder)
+    maker = Maker(folder / "maker")
+    bundles = make_releases(maker)
     clip = data / "clips" / "pets2009_s2l1.mp4"
     with site.open(["broker", *DEVICES], 2500, {"broker": TIME_SERVER}, [f"{clip}:/srv/clip.mp4"]):
-        (folder / "hosts.json").write_text(json.dumps(inventory(it, control)))
+        (folder / "hosts.json").write_text(json.dumps(inventory(it, control, bundles, maker.public)))
         assert it.play("broker.yml").code == 0
         tls = (folder / "ca" / "ca.pem", cert, key)
         it.reader = Subscriber(8883, tls=tls, host=site.machines["broker"].address)
@@ -195,7 +196,7 @@ def integrator(
 TIME_SERVER = {"etc/chrony/conf.d/site.conf": "local stratum 8\nallow\n"}
 
 
-def inventory(it: Integrator, control: Path) -> dict[str, Any]:
+def inventory(it: Integrator, control: Path, bundles: Path, release_key: Path) -> dict[str, Any]:
     """The site as Ansible reads it."""
     devices = {name: it.site.inventory_of(name) for name in DEVICES}
     broker = {**it.site.inventory_of("broker"), "vigie_broker_hosts": ["broker", it.site.machines["broker"].address]}
@@ -205,8 +206,8 @@ def inventory(it: Integrator, control: Path) -> dict[str, Any]:
         "jetson_base_platform": "generic",
         "jetson_base_ntp_servers": ["broker"],
         "vigie_agent_release": __version__,
-        "vigie_agent_bundles": str(it.folder / "bundles"),
-        "vigie_agent_release_keys": [str(it.folder / "release.pem.pub")],
+        "vigie_agent_bundles": str(bundles),
+        "vigie_agent_release_keys": [str(release_key)],
         "vigie_agent_site": "old-port",
         "vigie_agent_broker_host": "broker",
         "vigie_agent_policy_file": str(it.folder / "policy.toml"),
@@ -226,51 +227,29 @@ def inventory(it: Integrator, control: Path) -> dict[str, Any]:
     }
 
 
-def make_releases(folder: Path) -> None:
-    """Build a bundle of this checkout, and those that are rolled out."""
-    key_file = folder / "release.pem"
-    make_key(key_file)
-    key = read_private_key(key_file)
-    (folder / "release.pem.pub").write_text(public_pem(key.public_key()))
-    out, target = folder / "bundles", TARGETS["x86_64"]
-    build(CHECKOUT, target, key, out)
-    build(variant(folder, GOOD), target, key, out)
-    build(
-        variant(folder, CRASHES, 'notify("READY=1")\n        allow', 'raise RuntimeError("planted")\n        allow'),
-        target,
-        key,
-        out,
-    )
-    build(
-        variant(
-            folder,
-            HANGS,
-            "self._wake.wait(TICK_S)\n",
-            "self._wake.wait(TICK_S)\n        if self._analysed > 5:\n            __import__('time').sleep(3600)\n",
-        ),
-        target,
-        key,
-        out,
-    )
-    build(variant(folder, FORGED), target, Ed25519PrivateKey.generate(), out, packages=False)
+#: Of the loop of sense, what comes before each turn.
+_TURN = "        self._wake.clear()\n"
+
+
+def make_releases(maker: Maker) -> Path:
+    """Build a whole bundle of this checkout, and small ones for roll-outs (devices.py); the folder they are in."""
+    bundles = maker.bundle(maker.tree(__version__, models=True), packages=True).parent
+    maker.bundle(maker.tree(GOOD, models=True))
+    for version, old, new in (
+        (CRASHES, 'notify("READY=1")\n', 'raise RuntimeError("planted")\n'),
+        (HANGS, _TURN, f"{_TURN}        while self._analysed > 5 and not self._stop:\n            {_TURN.lstrip()}"),
+    ):
+        tree = maker.tree(version, models=True)
+        sense = tree / "agent" / "sense.py"
+        text = sense.read_text()
+        assert old in text, f"sense has no {old!r} to plant a fault in"
+        sense.write_text(text.replace(old, new))
+        maker.bundle(tree)
+    build(maker.tree(FORGED), TARGETS["x86_64"], Ed25519PrivateKey.generate(), bundles, packages=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "_room", lambda _wheel: 1 << 40)
-        build(variant(folder, HUGE), target, key, out, packages=False)
-
-
-def variant(folder: Path, version: str, good: str = "", bad: str = "") -> Path:
-    """A copy of what a release is made of, under another version, with one text of sense replaced."""
-    tree = folder / version
-    for name in ("agent", "models", "deploy"):
-        shutil.copytree(CHECKOUT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in CHECKOUT.glob("*"):
-        if file.is_file():
-            shutil.copy(file, tree)
-    for path, old, new in (("agent/__init__.py", f'"{__version__}"', f'"{version}"'), ("agent/sense.py", good, bad)):
-        text = (tree / path).read_text()
-        assert old in text, f"{path} has no {old!r} to plant a fault in"
-        (tree / path).write_text(text.replace(old, new) if old else text)
-    return tree
+        maker.bundle(maker.tree(HUGE))
+    return bundles
 
 
 def test_three_fresh_devices_tell_their_birth_and_send_an_event(integrator: Integrator) -> None:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= $(or $(VIGIE_DATA),../shared/data)
 
-.PHONY: setup run test rigs rig-arm64 lint bench eval train smoke bundle clean lock
+.PHONY: setup ansible run test rigs rig-arm64 lint bench eval train smoke bundle clean lock
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -17,6 +17,13 @@ $(VENV)/.done: requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --require-hashes -r requirements-dev.txt
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	touch $@
+
+ansible: $(VENV)/ansible/.done ## Make the environment of the playbooks, apart from the agent's (docs/integrator.md)
+
+$(VENV)/ansible/.done: requirements-ansible.txt $(VENV)/.done
+	$(PYTHON) -m venv $(VENV)/ansible
+	$(VENV)/ansible/bin/python -m pip install --require-hashes -r requirements-ansible.txt
 	touch $@
 
 $(VENV)/.eval: $(VENV)/.done requirements-eval.txt
@@ -33,14 +40,15 @@ run: setup ## Run the agent on a real clip with a broker of its own (SOURCE= MIC
 test: setup ## Run the tests that need nothing but this checkout
 	$(BIN)/python -m pytest -m "not rig" -n auto --dist loadfile
 
-rigs: setup ## Run the tests against real brokers, cameras and sound servers (tests/rigs/README.md)
+rigs: setup ansible ## Run the tests against real brokers, cameras and sound servers (tests/rigs/README.md)
 	$(BIN)/python -m pytest -m rig
 
-lint: setup ## Check style, types and the walls between the parts
+lint: setup ansible ## Check style, types and the walls between the parts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	cd ansible && PATH="$(abspath $(VENV)/ansible/bin):$$PATH" ansible-lint
 
 bench: setup ## Measure speed as a ratio to a reference run beside it
 	$(BIN)/vigie bench pipeline
@@ -77,6 +85,7 @@ lock: ## Lock the dependencies again, with hashes (needs uv)
 	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml --extra dev --extra demo -c requirements.txt -o requirements-dev.txt
 	echo 'opencv-python; python_version < "0"' | uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml --extra eval --override - -c requirements-dev.txt -o requirements-eval.txt
+	printf 'ansible-core>=2.17\nansible-lint>=25\n' | uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate - -o requirements-ansible.txt
 	cp requirements.txt requirements-jetpack6.txt # what stands there already is preferred
 	cp requirements.txt requirements-jetpack7.txt
 	echo 'numpy<2' | uv pip compile -q --only-binary :all: --python-version 3.10 --python-platform aarch64-manylinux_2_35 --generate-hashes --no-header --no-annotate pyproject.toml -c - -o requirements-jetpack6.txt

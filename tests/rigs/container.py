@@ -75,10 +75,14 @@ def require_container() -> None:
         (pytest.fail if os.environ.get("VIGIE_REQUIRE_RIGS") == "1" else pytest.skip)(reason)
 
 
-def root_filesystem() -> Path:
-    """The folder with the file system, made at the first call; takes minutes then."""
-    release = _release()
-    name = hashlib.sha256(json.dumps([release, _PACKAGES]).encode()).hexdigest()[:12]
+def root_filesystem(more: Sequence[str] = ()) -> Path:
+    """The folder with the file system, made at the first call; takes minutes then.
+
+    Args:
+        more: Debian packages besides those of every rig.
+    """
+    release, packages = _release(), (*_PACKAGES, *more)
+    name = hashlib.sha256(json.dumps([release, packages]).encode()).hexdigest()[:12]
     folder = cache_folder() / "rigs"
     folder.mkdir(parents=True, exist_ok=True)
     root = folder / f"root-{name}"
@@ -90,7 +94,7 @@ def root_filesystem() -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         subprocess.run(
             [
-                *("debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}"),
+                *("debootstrap", "--variant=minbase", f"--include={','.join(packages)}"),
                 *(release, str(unfinished), _mirror(release)),
             ],
             check=True,
@@ -108,21 +112,26 @@ class Container:
         root: Its file system, as seen from outside.
     """
 
-    def __init__(self, folder: Path, root: Path, binds: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, root: Path, binds: Sequence[str], name: str | None = None, options: Sequence[str] = ()
+    ) -> None:
         """Boot it.
 
         Args:
             folder: A folder of its own for its layer and its console.
             root: Its file system.
             binds: `outside:inside`, read-only.
+            name: Of the machine, where there are several.
+            options: More options of systemd-nspawn.
         """
         self.root = root
         self._console = (folder / "console.log").open("wb")
         self.process = subprocess.Popen(
             [
-                *("systemd-nspawn", "-q", "-b", "-D", str(root), "-M", f"vigie-rig-{os.getpid()}"),
+                *("systemd-nspawn", "-q", "-b", "-D", str(root), "-M", name or f"vigie-rig-{os.getpid()}"),
                 *("--register=no", "--keep-unit", "--console=pipe", "--capability=CAP_NET_ADMIN"),
                 *(f"--bind-ro={bind}" for bind in binds),
+                *options,
             ],
             stdin=subprocess.DEVNULL,
             stdout=self._console,
@@ -280,14 +289,15 @@ def container(folder: Path, binds: Sequence[str] = ()) -> Iterator[Container]:
 
 
 @contextlib.contextmanager
-def layered(folder: Path, size_mib: int) -> Iterator[Path]:
+def layered(folder: Path, size_mib: int, more: Sequence[str] = ()) -> Iterator[Path]:
     """The file system under a layer in memory that is thrown away.
 
     Args:
         folder: A folder of its own.
         size_mib: Most that can be written, MiB.
+        more: Debian packages besides those of every rig.
     """
-    base = root_filesystem()
+    base = root_filesystem(more)
     layer, root = folder / "layer", folder / "root"
     layer.mkdir(parents=True)
     root.mkdir()

@@ -100,13 +100,20 @@ class Mosquitto:
 class Subscriber:
     """A client with a persistent session that keeps all it gets."""
 
-    def __init__(self, port: int, topic: str = "vigie/#", tls: tuple[Path, Path, Path] | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        topic: str = "vigie/#",
+        tls: tuple[Path, Path, Path] | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
         """Connect, and again whenever the broker comes back.
 
         Args:
-            port: Of the broker on loopback.
+            port: Of the broker.
             topic: What to subscribe to.
             tls: Files of the authority, the certificate and its key; None for plain text.
+            host: Address of the broker.
         """
         self.messages: list[tuple[str, Any]] = []
         self._raw: list[tuple[str, bytes]] = []
@@ -117,7 +124,7 @@ class Subscriber:
         if tls:
             authority, certificate, key = map(str, tls)
             self._client.tls_set(authority, certificate, key)
-        self._client.connect("127.0.0.1", port)
+        self._client.connect(host, port)
         self._client.loop_start()
 
     def _keep(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:

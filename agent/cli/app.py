@@ -14,6 +14,7 @@ from agent.cli import (
     config,
     contract,
     demo,
+    doctor,
     events,
     fleet,
     models,
@@ -49,6 +50,7 @@ app.command()(demo.demo)
 app.command()(run.sense)
 app.command()(relay.relay)
 app.command()(status.status)
+app.command()(doctor.doctor)
 app.command()(events.events)
 app.command()(version.version)
 app.command()(replay.replay)

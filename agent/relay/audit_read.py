@@ -106,6 +106,16 @@ def database_items(database: sqlite3.Connection) -> Iterator[Item]:
     yield from items
 
 
+def entries_after(database: sqlite3.Connection, seq: int) -> list[Entry]:
+    """The entries behind a number, in their order.
+
+    Raises:
+        AuditError: a value is of a kind that the agent never writes.
+    """
+    rows = database.execute(f"SELECT {COLUMNS} FROM audit WHERE seq > ? ORDER BY seq", (seq,))  # noqa: S608 - fixed
+    return [_row_entry(*row) for row in rows]
+
+
 def _row_entry(seq: int, at: Any, kind: Any, event: Any, body: Any, previous: Any) -> Entry:
     texts = (at, kind, "" if event is None else event, "" if body is None else body)
     if not all(isinstance(text, str) for text in texts) or not isinstance(previous, bytes):

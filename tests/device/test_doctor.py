@@ -36,8 +36,11 @@ CPU_ONLINE CORE_0 1
 < POWER_MODEL ID=3 NAME=25W >
 < PM_CONFIG DEFAULT=2 >
 """
-#: As `systemctl show` of systemd 252 answers for units that run; recorded in a container.
-UNIT = "Id={name}.service\nLoadState={load}\nActiveState={active}\nSubState=running\nResult={result}\nExecMainStatus={code}\nNRestarts=0\nUnitFileState=enabled"
+#: As `systemctl show` writes one unit.
+UNIT = (
+    "Id={name}.service\nLoadState={load}\nActiveState={active}\nSubState=running\nResult={result}\n"
+    "ExecMainStatus={code}\nNRestarts=0\nUnitFileState=enabled"
+)
 
 
 @dataclass
@@ -123,7 +126,7 @@ def units(**changes: str) -> str:
     relay = UNIT.format(name="vigie-relay", **sound)
     sense = UNIT.format(name="vigie-sense", **{**sound, **changes})
     engines = UNIT.format(name="vigie-engines", **{**sound, "active": "inactive"})
-    return "\n\n".join([relay, sense, engines]) + "\n"
+    return f"{relay}\n\n{sense}\n\n{engines}\n"
 
 
 def the(checks: list[Check], subject: str, level: Level) -> Check:

@@ -30,7 +30,7 @@ _CREDENTIALS, _KEYS = Path("/run/credentials"), Path("/etc/vigie/keys")
 _ACCESS = "pattern readwrite vigie/v1/+/%u/#"
 
 
-class _StepError(Exception):
+class StepError(Exception):
     """A step that failed: which, how, and what to do."""
 
     def __init__(self, step: str, what: str, fix: str) -> None:
@@ -46,7 +46,7 @@ def examine(patient: Patient) -> Findings:
         asked.append(ok("agent", f"the agent is connected, MQTT {running.broker}, {running.acknowledged} delivered"))
     try:
         steps = list(trace(patient))
-    except _StepError as error:
+    except StepError as error:
         if asked:  # this user's own try fails where the agent's does not
             line, _, what, fix = error.finding
             return [*asked, warn(line, f"{what} (for this user's own try)", fix)]
@@ -60,7 +60,7 @@ def trace(patient: Patient) -> Iterator[str]:
     """Each step that worked, with its time.
 
     Raises:
-        _StepError: one did not.
+        StepError: one did not.
         PermissionError: a key cannot be read by this user.
     """
     mqtt = _readable(patient.settings.mqtt)
@@ -69,7 +69,7 @@ def trace(patient: Patient) -> Iterator[str]:
     why = _unresolved(mqtt.host, mqtt.port)
     if why:
         fix = f"is the cable in, and a name server set? resolvectl query {mqtt.host}; cat /etc/resolv.conf"
-        raise _StepError("DNS", f"the name {mqtt.host} is not found: {why}", fix)
+        raise StepError("DNS", f"the name {mqtt.host} is not found: {why}", fix)
     yield f"DNS {_since(begun)}"
     begun = time.monotonic()
     connection = _connect(mqtt.host, mqtt.port)
@@ -130,12 +130,12 @@ def _connect(host: str, port: int) -> socket.socket:
     where = f"{host}:{port}"
     if isinstance(error, TimeoutError):
         fix = f"a firewall between, or the wrong address: ping {host}; is port {port} open there?"
-        raise _StepError("TCP", f"{where} gives no answer within {_TCP_S:.0f} s", fix)
+        raise StepError("TCP", f"{where} gives no answer within {_TCP_S:.0f} s", fix)
     if isinstance(error, ConnectionRefusedError):
         fix = "it is down, or listens on another port: ask the manager; events wait in the outbox meanwhile"
-        raise _StepError("TCP", f"{where} refuses the connection: no broker listens there", fix)
+        raise StepError("TCP", f"{where} refuses the connection: no broker listens there", fix)
     fix = "is the cable in, and is there an address? ip addr; ip route"
-    raise _StepError("TCP", f"{where} cannot be reached: {error.strerror or error}", fix)
+    raise StepError("TCP", f"{where} cannot be reached: {error.strerror or error}", fix)
 
 
 def _secure(connection: socket.socket, mqtt: MqttSettings, where: str) -> str:
@@ -146,14 +146,14 @@ def _secure(connection: socket.socket, mqtt: MqttSettings, where: str) -> str:
         with context.wrap_socket(connection, server_hostname=mqtt.host) as secured:
             return (secured.version() or "TLS").replace("TLSv", "TLS ")
     except MqttError as error:
-        raise _StepError("TLS", str(error), "see the line certificate") from None
+        raise StepError("TLS", str(error), "see the line certificate") from None
     except ssl.SSLCertVerificationError as error:
         why = error.verify_message
-        raise _StepError("TLS", f"{where}: its certificate is not trusted: {why}", _untrusted(why, mqtt)) from None
+        raise StepError("TLS", f"{where}: its certificate is not trusted: {why}", _untrusted(why, mqtt)) from None
     except (ssl.SSLError, OSError) as error:
         why = getattr(error, "reason", None) or error.strerror or str(error)
         fix = "does it speak TLS on this port? See also the line certificate"
-        raise _StepError("TLS", f"{where}: no TLS: {why}", fix) from None
+        raise StepError("TLS", f"{where}: no TLS: {why}", fix) from None
 
 
 def _untrusted(why: str, mqtt: MqttSettings) -> str:
@@ -181,10 +181,10 @@ def _converse(patient: Patient, mqtt: MqttSettings, where: str) -> Iterator[str]
             answer = _wait(heard, "greeting")
         if answer is None:
             fix = "its TLS wants a certificate that it trusts: see the line certificate; ask the manager for its log"
-            raise _StepError("CONNACK", f"{where} hangs up, or gives no answer to the greeting", fix)
+            raise StepError("CONNACK", f"{where} hangs up, or gives no answer to the greeting", fix)
         if answer.is_failure:
             fix = "user and password, or the certificate's name, are not known there: ask the manager"
-            raise _StepError("CONNACK", f"{where} refuses this device: {answer}", fix)
+            raise StepError("CONNACK", f"{where} refuses this device: {answer}", fix)
         yield f"MQTT {'5' if version is MQTTProtocolVersion.MQTTv5 else '3.1.1'} {_since(begun)}"
         yield from _round_trip(client, name, heard, speaks=patient.running is None, device=device.name)
     finally:
@@ -201,18 +201,18 @@ def _round_trip(
     denied = f"the access list does not let this device (user {device!r}, by its certificate) below vigie/v1/+/{device}"
     fix = f"the manager gives it {_ACCESS!r}; is device.name the name in the certificate? See the line certificate"
     if granted is None or any(code.is_failure for code in granted):
-        raise _StepError("ACL", denied, fix)
+        raise StepError("ACL", denied, fix)
     kept = _wait(heard, "message", 0.0 if speaks else _ANSWER_S) or (_wait(heard, "message", 0.5) if speaks else None)
     if not speaks:
         if kept is None:
-            raise _StepError("ACL", f"{denied}, or the agent was never connected", fix)
+            raise StepError("ACL", f"{denied}, or the agent was never connected", fix)
         yield f"round trip {_since(begun)}"
         return
     payload = kept if kept is not None and _is_status(kept) else _offline()
     begun = time.monotonic()
     client.publish(name, payload, qos=1, retain=True)
     if _wait(heard, "message") is None:
-        raise _StepError("ACL", denied, fix)
+        raise StepError("ACL", denied, fix)
     yield f"ACL, round trip {_since(begun)}"
 
 
@@ -240,7 +240,7 @@ def _client(
         client.on_message = lambda _c, _u, message: heard.put(("message", bytes(message.payload)))
         client.connect(mqtt.host, mqtt.port, mqtt.keepalive_s)
     except (MqttError, OSError) as error:
-        raise _StepError("CONNACK", f"{where}: {error}", "see the line certificate") from None
+        raise StepError("CONNACK", f"{where}: {error}", "see the line certificate") from None
     client.loop_start()
     return client
 

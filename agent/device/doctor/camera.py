@@ -20,6 +20,8 @@ _DARK, _BRIGHT, _BLINDED = 16.0, 235.0, 0.4
 #: An edge blurred over this share of the width hides what a person of a twentieth of it looks like.
 _BLURRED = 0.0085
 _SLOW = 0.7
+#: Sense knows its frame rate so long after its start, seconds.
+_KNOWN_S = 20
 
 
 def examine(patient: Patient) -> Findings:
@@ -36,7 +38,7 @@ def _one(patient: Patient, place: int, camera: CameraSettings) -> list[Finding]:
     held = patient.held
     if held is not None:
         state = held.cameras[place] if place < len(held.cameras) else "unknown"
-        return _asked(patient, camera, state, held.rate)
+        return _asked(patient, camera, state, held.rate if held.uptime_s > _KNOWN_S else "not known yet")
     if closed(patient.settings):
         return [ok(camera.name, "not opened: the privacy shutter is closed")]
     return _look_at(patient, camera)
@@ -44,7 +46,7 @@ def _one(patient: Patient, place: int, camera: CameraSettings) -> list[Finding]:
 
 def _asked(patient: Patient, camera: CameraSettings, state: str, rate: str) -> list[Finding]:
     """What sense says of a camera that it holds; where it says no good of one on the network, look as well."""
-    if state == "live" and rate in {"low", "reduced", "stopped"}:
+    if state == "live" and rate in {"low", "stopped"}:
         return [_slow(camera, f"live, frame rate {rate}, as sense says; {camera.fps:g}/s are wanted")]
     if state in {"live", "ended"}:
         return [ok(camera.name, f"{state}, frame rate {rate}, as sense says")]

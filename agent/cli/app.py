@@ -41,7 +41,8 @@ app = typer.Typer(
     add_completion=True,
     rich_markup_mode="markdown",
     epilog="On a device begin with `vigie doctor`; on a laptop with `vigie demo`.\n\n"
-    "Exit codes: 0 done · 1 a check failed · 2 wrong usage or configuration · 3 something outside failed · 4 warnings of `doctor`.",
+    "Exit codes: 0 done · 1 a check failed · 2 wrong usage or configuration · "
+    "3 something outside failed · 4 warnings of `doctor`.",
 )
 
 

@@ -673,9 +673,10 @@ class EventData(_Closed):
     duration: DurationClass | None = None
     """How long it lasted, where that is known."""
     onset: OnsetTimestamp | None = None
-    """Onset of a gunshot or an explosion, where the policy allows it."""
+    """Onset of a gunshot or an explosion, where the policy allows it and the clock is synchronised."""
     onset_error: OnsetErrorName | None = None
-    """How far off the onset may be, but for a soft beginning that the noise covers, the clock and the electronics."""
+    """How far off the onset may be, that of the clock included where it is known, but for a soft beginning that the
+    noise covers and the electronics."""
     evidence: EvidenceName | None = None
     """What was heard and what was seen that agree on an incident."""
     clock: ClockName

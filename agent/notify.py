@@ -18,6 +18,14 @@ def notify(state: str) -> None:
         sender.sendto(state.encode(), address)
 
 
+def trip() -> bool:
+    """Have systemd's watchdog end this process now, as if it had given no sign of life; whether there is a watchdog."""
+    if "WATCHDOG_USEC" not in os.environ:
+        return False
+    notify("WATCHDOG=trigger")
+    return True
+
+
 def allow(seconds: float | None) -> None:
     """Have systemd's watchdog wait so long for a sign of life; None: as long as the unit says.
 

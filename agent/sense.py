@@ -63,7 +63,7 @@ from agent.contract import (
 from agent.desired import with_wanted
 from agent.inference.backend import InferenceError
 from agent.inference.registry import SoundModel
-from agent.notify import allow, notify
+from agent.notify import allow, notify, trip
 from agent.perception.detect import open_detector, selftest
 from agent.perception.hearing import Ears, Hearing, Room
 from agent.perception.patch import PatchChecker, open_checker
@@ -87,6 +87,9 @@ TICK_S = 0.25
 LOAD_S = 120.0
 #: Time for a device to close behind the privacy shutter, seconds; a process that ends closes it for certain.
 SHUTTER_S = 8.0
+#: A call of a camera or microphone that takes so long never returns: longer than V4L2 (10 s) or RTSP wait for a
+#: picture, and short enough for the watchdog to end the process within its time; seconds.
+STUCK_S = 20.0
 #: Exit code of a process that must be replaced, since it cannot open or close a device any more.
 _SPENT = 3
 
@@ -291,7 +294,7 @@ class Sense:
         self._off = frozenset(self._orders.off)
         self._closing_until: float | None = None
         """Until when the devices must be closed; None while no pause waits for that."""
-        self._stuck = False
+        self._stuck = self._tripped = False
         self._started = clock()
         self._analysed = 0
         self._analysed_then = 0
@@ -418,9 +421,11 @@ class Sense:
         while (message := self._outlet.control()) is not None:
             self.obey(message)
         self._see_closed()
+        self._see_stuck()
         if self._clock() >= self._health_at or self._there() != self._told_there:
             self._tell_health(self._state())
-            notify("WATCHDOG=1")
+            if not self._tripped:
+                notify("WATCHDOG=1")
         self._outlet.flush()
 
     def _look(self, frames: list[tuple[int, Frame]]) -> None:
@@ -581,6 +586,16 @@ class Sense:
             self._reply(ControlCode.PAUSE, ReplyCode.DONE)
         elif self._clock() > self._closing_until:
             log.error("event=shutter_stuck hint=the_process_ends_so_that_the_device_closes")
+            self._stuck = self._stop = True
+
+    def _see_stuck(self) -> None:
+        """Have this process replaced where a thread hangs in a device: the loop goes on without it and sees nothing."""
+        stuck = next((source for source in self._sources() if source.blocked_s > STUCK_S), None)
+        if stuck is None or self._tripped:
+            return
+        log.error("event=stuck sensor=%s after_s=%.0f hint=the_process_is_replaced", stuck.name, stuck.blocked_s)
+        self._tripped = True
+        if not trip():
             self._stuck = self._stop = True
 
     def _reply(self, control: ControlCode, reply: ReplyCode) -> None:

@@ -151,6 +151,23 @@ class AuditSettings(_Table):
     )
 
 
+class ClockSettings(_Table):
+    """What is done before the clock of the device is set."""
+
+    required: bool = Field(
+        False,
+        description="Whether somebody (chrony, systemd-timesyncd) must answer for the clock; else a clock that nobody "
+        "answers for is believed from 2026 on.",
+    )
+    hold_s: float = Field(
+        60,
+        ge=0,
+        le=3600,
+        description="Events wait for the first synchronisation of the clock until so long after relay's start, "
+        "seconds; then they leave, marked `unsynced`. Those that could not leave are corrected also later.",
+    )
+
+
 class FleetSettings(_Table):
     """What a manager may ask of this device over the broker."""
 
@@ -365,6 +382,7 @@ class Settings(BaseSettings):
     mqtt: MqttSettings = MqttSettings()
     journal: JournalSettings = JournalSettings()
     audit: AuditSettings = AuditSettings()
+    clock: ClockSettings = ClockSettings()
     fleet: FleetSettings = FleetSettings()
     pipe: PipeSettings = PipeSettings()
     inference: InferenceSettings = InferenceSettings()

@@ -6,6 +6,7 @@ import datetime as dt
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ from agent.contract import (
     SenseState,
 )
 from agent.policy import DetectorPolicy, Policy
-from agent.sense import BACKLOG, Outlet, Sense, SenseError
+from agent.sense import BACKLOG, STUCK_S, Outlet, Sense, SenseError
 from agent.settings import CameraSettings, Settings
 
 TODAY = dt.date(2026, 11, 23)
@@ -311,3 +312,39 @@ def test_a_permission_that_ends_at_midnight_is_not_used_after_it(
         ends[1].close()
     assert {o.zone for o in seen if o.phase is Phase.ENDED} == {0, 1}
     assert {o.zone for o in seen if o.phase is Phase.STARTED} == {1}
+
+
+def blocked(sense: Sense, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a camera look as if its thread never came back from a read."""
+    monkeypatch.setattr(type(sense.cameras[0]), "blocked_s", STUCK_S + 1)
+
+
+def test_a_camera_thread_that_hangs_trips_the_watchdog_which_gets_no_sign_of_life_any_more(
+    ends: tuple[socket.socket, socket.socket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sense = running(1, ends)
+    with ends[0], ends[1], socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+        sense.step()
+        assert systemd.recv(64) == b"WATCHDOG=1"
+        blocked(sense, monkeypatch)
+        for _ in range(3):
+            sense._health_at = 0.0
+            sense.step()
+        assert systemd.recv(64) == b"WATCHDOG=trigger"
+        with pytest.raises(BlockingIOError):
+            systemd.recv(64)
+
+
+def test_without_a_watchdog_the_process_ends_itself_to_be_replaced(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    sense = running(1, ends)
+    with ends[0], ends[1]:
+        blocked(sense, monkeypatch)
+        sense.step()
+        assert sense._spent()

@@ -95,11 +95,10 @@ class Camera(Sensor[CameraState, FrameSource]):
             look: Whether a frozen or black picture is trouble; a scenario without pictures has nothing to look at.
             clock: Monotonic seconds.
         """
-        super().__init__(f"camera:{name}", opener, CameraState, MOVES)
+        super().__init__(f"camera:{name}", opener, CameraState, MOVES, clock)
         self._interval = 1 / fps
         self._wake = wake
         self._sight = Sight() if look else None  # outlives the connection: a frozen camera answers as if it were well
-        self._clock = clock
         self._mailbox: Frame | None = None
         self._lock = threading.Lock()
         self.frames = 0
@@ -122,6 +121,7 @@ class Camera(Sensor[CameraState, FrameSource]):
         good_at = self._clock()
         due = -math.inf
         while self._reading:
+            self._goes_on()
             try:
                 frame = source.read(_READ_TIMEOUT_S)
             except EOFError:

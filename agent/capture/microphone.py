@@ -194,9 +194,8 @@ class Microphone(Sensor[MicrophoneState, SoundSource]):
             listener: Gets the sound.
             clock: Monotonic seconds.
         """
-        super().__init__("microphone", opener, MicrophoneState, MOVES)
+        super().__init__("microphone", opener, MicrophoneState, MOVES, clock)
         self._listener = listener
-        self._clock = clock
         self._loud_at = 0.0
         self._clipped = 0.0
         self.level_dbfs = -math.inf
@@ -213,6 +212,7 @@ class Microphone(Sensor[MicrophoneState, SoundSource]):
 
     def _follow(self, source: SoundSource) -> None:
         while self._reading:
+            self._goes_on()
             try:
                 block = source.read()
             except EOFError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
@@ -41,6 +42,7 @@ class Sensor(ABC, Generic[_State, _Source]):
         opener: Callable[[], _Source],
         states: type[_State],
         moves: Mapping[_State, frozenset[_State]],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is opened before `start`.
 
@@ -49,11 +51,15 @@ class Sensor(ABC, Generic[_State, _Source]):
             opener: Opens the source anew; raises SourceError.
             states: The enumeration of its states.
             moves: The legal moves between them.
+            clock: Monotonic seconds.
         """
         self._name = name
         self._opener = opener
         self._states: type[_State] = states
         self._moves: Mapping[_State, frozenset[_State]] = moves
+        self._clock = clock
+        self._beat: float | None = None
+        """When the thread was last seen to go on; None while it waits by itself."""
         self._was_live = False
         self._lost_for = ""
         self._shutter = threading.Event()
@@ -89,6 +95,11 @@ class Sensor(ABC, Generic[_State, _Source]):
             self._thread.join(10)
 
     @property
+    def name(self) -> str:
+        """For logs."""
+        return self._name
+
+    @property
     def is_paused(self) -> bool:
         """Whether the device is closed behind the shutter; the numbers of the two enumerations do not compare."""
         return self.state is self._states.PAUSED
@@ -102,6 +113,16 @@ class Sensor(ABC, Generic[_State, _Source]):
     def is_lost(self) -> bool:
         """Whether the device is gone."""
         return self.state is self._states.LOST
+
+    @property
+    def blocked_s(self) -> float:
+        """For how long the thread has been in one call that may never return: of the device, or of whoever listens."""
+        beat = self._beat
+        return 0.0 if beat is None else self._clock() - beat
+
+    def _goes_on(self) -> None:
+        """Say that the thread is not blocked; for `_read`, before each call."""
+        self._beat = self._clock()
 
     @property
     def _reading(self) -> bool:
@@ -144,6 +165,7 @@ class Sensor(ABC, Generic[_State, _Source]):
             if self.state is self._states.LOST:
                 self._wait(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 self.reconnects += 1
+        self._beat = None
 
     def _lose(self, error: Exception) -> None:
         if isinstance(error, SourceError):
@@ -155,8 +177,10 @@ class Sensor(ABC, Generic[_State, _Source]):
         self._move(self._states.LOST, f"internal fault: {type(error).__name__}")
 
     def _wait(self, seconds: float | None) -> None:
+        self._beat = None
         self._change.wait(seconds)
         self._change.clear()
+        self._goes_on()
 
     def _session(self) -> None:
         """From the opening of the source to its end, its loss, or the shutter; what ends it is over when it returns."""
@@ -164,6 +188,7 @@ class Sensor(ABC, Generic[_State, _Source]):
             self._stay_paused()
             return
         self._move(self._states.CONNECTING, self.reason)
+        self._goes_on()
         source = self._opener()
         try:
             self._read(source)

@@ -12,6 +12,7 @@ import typer
 from agent.cli import (
     audit,
     bench,
+    certificate,
     config,
     contract,
     demo,
@@ -86,6 +87,7 @@ app.command()(replay.replay)
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
+app.add_typer(certificate.app, name="certificate")
 app.add_typer(contract.app, name="contract")
 app.add_typer(bench.app, name="bench")
 app.add_typer(logs.app, name="logs")

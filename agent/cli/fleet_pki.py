@@ -119,6 +119,9 @@ def sign_csr(
     out: Annotated[Path, typer.Option(help="File for the certificate.")],
     host: Hosts = None,
     days: Days = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also where a certificate of that name still holds: a renewal.")
+    ] = False,
     password_file: PasswordFile = None,
 ) -> None:
     """Sign the request of a key that stays where it was made. Of the request, key and common name alone are taken."""
@@ -128,7 +131,8 @@ def sign_csr(
             asked = request.read_bytes()
         except OSError as error:
             fail(f"{request}: {error.strerror}", 2)
-        _write(out, _authority(folder, password_file).sign_request(sort, asked, hosts=host or (), days=days))
+        authority = _authority(folder, password_file)
+        _write(out, authority.sign_request(sort, asked, hosts=host or (), days=days, again=again))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""How warm and how busy this machine is, by what Linux tells of it.
+"""How warm and how busy this machine is, and since when it runs, by what Linux tells of it.
 
 Temperatures: `/sys/class/thermal/thermal_zone*/temp`, thousandths of a degree (kernel, sysfs-class-thermal); load: the
 second figure of `/proc/loadavg`, the mean number of tasks that ran or waited over five minutes (proc(5)).
@@ -28,6 +28,21 @@ def _degrees(path: Path) -> float:
         return int(path.read_text()) / 1000
     except (OSError, ValueError):
         return _OFF_C
+
+
+def boot_id(root: Path = Path("/")) -> str | None:
+    """Which start of this machine it is, as a random id; None where it is not told.
+
+    `$MACHINE_BOOT` comes from the unit (`%b`), whose sandbox hides `/proc/sys`.
+
+    Args:
+        root: Of the file system.
+    """
+    try:
+        known = (root / "proc" / "sys" / "kernel" / "random" / "boot_id").read_text()
+    except OSError:
+        known = os.environ.get("MACHINE_BOOT", "")
+    return known.strip().replace("-", "") or None
 
 
 def load(root: Path = Path("/")) -> float | None:

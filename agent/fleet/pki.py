@@ -192,10 +192,19 @@ class Authority:
         _write_new(cert_file, certificate, 0o644)
         return cert_file, key_file
 
-    def sign_request(self, sort: Sort, request: bytes, *, hosts: Iterable[str] = (), days: int | None = None) -> bytes:
+    def sign_request(
+        self, sort: Sort, request: bytes, *, hosts: Iterable[str] = (), days: int | None = None, again: bool = False
+    ) -> bytes:
         """Sign a request (PKCS 10) of a key that never leaves its device; the certificate in PEM.
 
         Nothing but the key and the common name is taken from the request; what it asks for besides is not given.
+
+        Args:
+            sort: What it is for.
+            request: In PEM.
+            hosts: Of a server: more host names and addresses.
+            days: How long it holds.
+            again: Also where one of that name still holds, which is not revoked: a renewal.
 
         Raises:
             PkiError: it is no request, its key is weak, its name is not allowed, or one of that name still holds.
@@ -216,7 +225,8 @@ class Authority:
         if sort in ROLES:
             name = name.removeprefix(f"{sort}.")
         subject = common_name(sort, name)
-        self._refuse_second(sort, subject)
+        if not again:
+            self._refuse_second(sort, subject)
         return self._sign(sort, subject, key, [name, *hosts] if sort == "server" else [], days)
 
     def renew(self, sort: Sort, cert_file: Path, *, days: int | None = None) -> bytes:

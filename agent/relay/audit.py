@@ -25,8 +25,9 @@ from agent.contract import AuditHead
 from agent.relay.keys import fingerprint
 from agent.relay.merkle import Range, leaf_hash
 
-#: The life of an event, written by the journal alone. `salvaged` events come from a database that could not be read.
-EventKind = Literal["released", "first_attempt", "acknowledged", "evicted", "salvaged"]
+#: The life of an event, written by the journal alone. One that is `held` waits for the clock to be set, and is released
+#: then, with the time that it gets. `salvaged` events come from a database that could not be read.
+EventKind = Literal["held", "released", "first_attempt", "acknowledged", "evicted", "salvaged"]
 #: A message that is no event, as it is handed to the connection; `will` is what the broker may say in our place.
 MessageKind = Literal[
     "birth", "status", "will", "health", "count", "state", "suppressed", "notice", "reported", "result"

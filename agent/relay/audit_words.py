@@ -84,6 +84,7 @@ _PLAIN = {
     "closed": "relay stopped in order",
     "first_attempt": "event {event} was handed to the connection",
     "acknowledged": "the broker has event {event}",
+    "held": "event {event} waits for the clock to be set: {body}",
     "evicted": "event {event} was given up",
     "salvaged": "event {event} was carried over from a journal that could not be read",
     **{kind: f"told {kind}: {{body}}" for kind in MESSAGES},

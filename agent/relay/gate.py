@@ -19,7 +19,9 @@ Out, the rules of release:
   for those would tell one person from none. A count that is missing counts as below k.
 * **Holding.** What `crowd.density` says of a zone is told when it was the same at the ends of two grains in a row
   (`density_grains`), so that those who only pass hardly change it.
-* **Onset.** When a shot or an explosion began is told to 100 µs where the policy's entry says `onset = true`.
+* **Onset.** When a shot or an explosion began is told to 100 µs where the policy's entry says `onset = true`, with a
+  bound of its error that includes the clock's, and not at all where that is above 50 ms or the clock is not set.
+* **Clock.** What is released before the clock is set carries its moments on the monotonic clock; the journal holds it.
 * **Bits.** Every release is paid for in bits of information (`agent.relay.capacity`). What cannot be paid for is
   suppressed and counted, but an `ended` waits until it can be. Alarms have a reserve.
 * **Ids** of episodes are random, unique among the open ones, and die with the episode.
@@ -82,6 +84,52 @@ _FIRST_MIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """When something happened, on the monotonic clock, for a wall clock that may be set later.
+
+    Attributes:
+        at: Seconds.
+        grain_s: To what it is told, seconds.
+        onset: When its sound began, seconds; None where that is not to be told.
+        onset_error_s: How far off the onset may be on this clock, seconds.
+    """
+
+    at: float
+    grain_s: float
+    onset: float | None = None
+    onset_error_s: float = 0.0
+
+    def time(self, now: float, wall: float) -> str:
+        """The beginning of its grain: UTC, RFC 3339, to the second.
+
+        Args:
+            now: Monotonic seconds.
+            wall: The same moment, seconds since 1970.
+        """
+        return utc((wall - (now - self.at)) // self.grain_s * self.grain_s)
+
+    def told_onset(self, now: float, wall: float, clock_error_s: float | None) -> dict[str, str]:
+        """The onset and its error as an event says them; nothing where they are not known well enough.
+
+        Args:
+            now: Monotonic seconds.
+            wall: The same moment, seconds since 1970.
+            clock_error_s: How far off `wall` may be, seconds; None: unknown.
+        """
+        if self.onset is None:
+            return {}
+        error_s = self.onset_error_s + (clock_error_s or 0.0)
+        bound = next((e for e in OnsetError if e and error_s <= e / 1000), None)
+        if bound is None:
+            return {}
+        stamp = dt.datetime.fromtimestamp(round(wall - (now - self.onset), 4), dt.timezone.utc)
+        return {
+            "onset": f"{stamp:%Y-%m-%dT%H:%M:%S}.{stamp.microsecond // 100:04}Z",
+            "onset_error": f"{bound.value}ms",
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """What may leave; the journal gives it an event id.
 
@@ -90,12 +138,14 @@ class Release:
         data: What it says.
         time: When it happened, in its grain: UTC, RFC 3339, to the second.
         alarm: Whether it is danger, to be evicted last.
+        moment: The same on the monotonic clock, where the wall clock is not set.
     """
 
     event_type: EventType
     data: EventData
     time: str
     alarm: bool
+    moment: Moment | None = None
 
 
 class _Key(NamedTuple):
@@ -149,6 +199,7 @@ class Gate:
         now: Callable[[], float],
         wall: Callable[[], dt.datetime],
         synced: Callable[[], bool],
+        clock_error: Callable[[], float | None] = lambda: None,
     ) -> None:
         """A gate that knows no episode.
 
@@ -158,6 +209,7 @@ class Gate:
             now: Monotonic time, seconds.
             wall: UTC, aware.
             synced: Whether the wall clock is synchronised.
+            clock_error: How far off it may be, seconds; None: unknown.
 
         Raises:
             PolicyError: the policy allows too few bits.
@@ -168,6 +220,7 @@ class Gate:
         self._now = now
         self._wall = wall
         self._synced = synced
+        self._clock_error = clock_error
         self._bucket = TokenBucket(settings.pipe.max_rate, settings.pipe.max_burst, now)
         self.capacity = capacity(settings, policy)
         """The bound that this gate keeps."""
@@ -399,6 +452,15 @@ class Gate:
         episode.said = state
 
         ends_later = phase is Phase.STARTED and key.type in CROWD_TYPES
+        at = {Phase.STARTED: episode.began, Phase.ONGOING: episode.seen, Phase.ENDED: episode.ended}[phase]
+        now, wall, synced = self._now(), self._wall().timestamp(), self._synced()
+        moment = Moment(
+            max(at, now - MAX_AGE_MS / 1000),
+            self._policy.gate.grain_of(key.type) or 1,
+            # As a stamp, not too far back.
+            episode.onset if phase is Phase.STARTED and entry.onset and self._is_recent(episode.onset) else None,
+            episode.onset_error / 1000,
+        )
         data = EventData.model_validate(
             {
                 "episode": episode.id,
@@ -409,30 +471,16 @@ class Gate:
                 "confidence": episode.latest.confidence.name.lower(),
                 "duration": duration_class(episode.ended - episode.began) if episode.over and not ends_later else None,
                 "evidence": _EVIDENCE.get(episode.latest.evidence),
-                **(self._onset(episode) if phase is Phase.STARTED and entry.onset else {}),
-                "clock": "synced" if self._synced() else "unsynced",
+                **(moment.told_onset(now, wall, self._clock_error()) if synced else {}),
+                "clock": "synced" if synced else "unsynced",
                 "basis": entry.legal_basis,
             }
         )
-        moment = {Phase.STARTED: episode.began, Phase.ONGOING: episode.seen, Phase.ENDED: episode.ended}[phase]
-        return Release(key.type, data, self._stamp(moment, key.type), key.type in ALARMS)
+        time = moment.time(now, wall)
+        return Release(key.type, data, time, key.type in ALARMS, None if synced else moment)
 
-    def _onset(self, episode: _Episode) -> dict[str, str]:
-        """When the sound began and how far off that may be, where sense has told it; as a stamp, not too far back."""
-        if episode.onset is None or (age_s := self._now() - episode.onset) > MAX_AGE_MS / 1000:
-            return {}
-        wall = self._wall().timestamp() - age_s
-        stamp = dt.datetime.fromtimestamp(round(wall, 4), dt.timezone.utc)
-        return {
-            "onset": f"{stamp:%Y-%m-%dT%H:%M:%S}.{stamp.microsecond // 100:04}Z",
-            "onset_error": f"{episode.onset_error.value}ms",
-        }
-
-    def _stamp(self, moment: float, event_type: EventType) -> str:
-        """The beginning of the grain, or the second, in which `moment` lies."""
-        grain = self._policy.gate.grain_of(event_type) or 1
-        wall = self._wall().timestamp() - min(self._now() - moment, MAX_AGE_MS / 1000)
-        return utc(wall // grain * grain)
+    def _is_recent(self, onset: float | None) -> bool:
+        return onset is not None and self._now() - onset <= MAX_AGE_MS / 1000
 
 
 def utc(timestamp: float) -> str:

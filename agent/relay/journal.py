@@ -5,6 +5,11 @@ with a signed head of the audit log (`agent.relay.audit_log`): after a power cut
 outbox row goes when the broker has acknowledged it (PUBACK), in one transaction with the audit entry that says so. So
 the ids delivered are the ids released, less those evicted, which are counted and recorded too.
 
+An event of a clock that is not set is held: it is in the outbox and in the audit log at once, with its moments on the
+monotonic clock and the id of the machine's start, and does not leave. When the clock is set it gets its time, and is
+released with it; when it shall not wait any longer, or after another start of the machine, it is released as it is,
+marked `unsynced`. What follows it waits for it. A journal of before knows nothing of this and sends it, so marked.
+
 The outbox is bounded in bytes and age; the oldest goes first and alarms go last. A database that cannot be read is set
 aside, never deleted, and whatever its outbox still gives is carried over; so is one whose audit log is not what the
 device's key signed.
@@ -33,7 +38,7 @@ from agent.canonical import canonical
 from agent.contract import ALARMS, AuditHead, Event, EventData, EventType, topic
 from agent.relay.audit import ActKind, MessageKind, lenient
 from agent.relay.audit_log import AuditLog
-from agent.relay.gate import Release
+from agent.relay.gate import Moment, Release
 from agent.relay.keys import KeyFileError, make_key, read_private_key
 from agent.relay.ledger import Ledger
 
@@ -53,7 +58,17 @@ CREATE TABLE IF NOT EXISTS outbox (
     at REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS outbox_eviction ON outbox (alarm, seq);
+CREATE TABLE IF NOT EXISTS held (
+    seq INTEGER PRIMARY KEY,
+    machine_boot TEXT NOT NULL,
+    at REAL NOT NULL,
+    grain_s REAL NOT NULL,
+    onset REAL,
+    onset_error_s REAL NOT NULL
+);
 """
+#: What is under way may not overtake what is held.
+_NOT_HELD = "seq < COALESCE((SELECT MIN(seq) FROM held), 9223372036854775807)"
 #: A stamp before this was made by a clock that had never been set; the age of such an event is not known.
 _FIRST_TRUSTED = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc).timestamp()
 #: A message that says what an earlier one said is recorded by that one's number, if it is longer than this, bytes.
@@ -103,6 +118,7 @@ class Journal:
         audit_max_bytes: int,
         key_file: Path | None = None,
         wall: Callable[[], dt.datetime] = _now,
+        machine_boot: str | None = None,
     ) -> None:
         """Open or create the journal, and set aside one that cannot be read.
 
@@ -115,6 +131,8 @@ class Journal:
             audit_max_bytes: Size of the audit log, about.
             key_file: Key that signs the audit log; None for one in the folder, which is made if it is not there.
             wall: Aware wall time.
+            machine_boot: Id of this start of the machine, for which the monotonic clock holds; None: unknown, so that
+                it holds for this process alone.
 
         Raises:
             JournalError: the folder cannot be written, another relay uses it, or the key cannot be used.
@@ -132,6 +150,7 @@ class Journal:
         self._outbox_max_age_s = outbox_max_age_s
         self._audit_max_bytes = audit_max_bytes
         self._wall = wall
+        self._machine_boot = machine_boot or self.boot
         self._said: dict[str, tuple[int, str]] = {}
         self._path = folder / DATABASE
         self._outbox_bytes = 0
@@ -167,6 +186,7 @@ class Journal:
             ).fetchone()
             with self._transaction():
                 self._audit.append("opened", [(None, self.boot)])
+                self._settle("machine_boot <> ?", (self._machine_boot,), None)
         except BaseException as error:
             self._database.close()
             if isinstance(error, sqlite3.Error):
@@ -242,16 +262,19 @@ class Journal:
     def release(self, releases: Sequence[Release]) -> list[Event]:
         """Make these releases events: id, audit entry and outbox row, all of them or none.
 
+        Returns:
+            The events that may leave; those of a clock that is not set are held.
+
         Raises:
             JournalFullError: the disk is full; nothing was released.
         """
-        events, released = [], []
+        events, released, held = [], [], []
         with self._transaction():
             for item in releases:
                 self._number += 1
                 event = self._event(f"{self.boot}-{self._number:06d}", item.event_type.label, item.time, item.data)
                 payload = event.to_json()
-                self._database.execute(
+                place = self._database.execute(
                     "INSERT INTO outbox (event_id, topic, payload, alarm, at) VALUES (?, ?, ?, ?, ?)",
                     (
                         event.id,
@@ -260,14 +283,73 @@ class Journal:
                         item.alarm,
                         self._wall().timestamp(),
                     ),
-                )
+                ).lastrowid
                 self._outbox_bytes += len(payload)
                 self.depth += 1
+                if item.moment is not None:
+                    self._hold(place, item.moment)
+                    held.append((event.id, payload.decode()))
+                    continue
                 released.append((event.id, payload.decode()))
                 events.append(event)
+            self._audit.append("held", held)
             self._audit.append("released", released)
             self._make_room()
             self._audit.prune()
+        return events
+
+    def _hold(self, place: int | None, moment: Moment) -> None:
+        self._database.execute(
+            "INSERT INTO held VALUES (?, ?, ?, ?, ?, ?)",
+            (place, self._machine_boot, moment.at, moment.grain_s, moment.onset, moment.onset_error_s),
+        )
+
+    @property
+    def holds(self) -> bool:
+        """Whether an event waits for the clock to be set."""
+        return bool(self._database.execute("SELECT EXISTS (SELECT 1 FROM held)").fetchone()[0])
+
+    def settle(self, clock: tuple[float, float, float | None] | None) -> list[Event]:
+        """Release what is held: with its time by a clock that is set, or as it is.
+
+        Args:
+            clock: Monotonic seconds, the same moment in seconds since 1970, and how far off that may be in seconds or
+                None for unknown; None for a clock that is not set.
+
+        Returns:
+            The events, which may leave now.
+
+        Raises:
+            JournalFullError: the disk is full; nothing was released.
+        """
+        with self._transaction():
+            return self._settle("1", (), clock)
+
+    def _settle(
+        self, which: str, values: tuple[str, ...], clock: tuple[float, float, float | None] | None
+    ) -> list[Event]:
+        rows = self._database.execute(
+            "SELECT outbox.seq, payload, held.at, grain_s, onset, onset_error_s"  # noqa: S608 - of this module
+            f" FROM held JOIN outbox USING (seq) WHERE {which} ORDER BY seq",
+            values,
+        ).fetchall()
+        events, released = [], []
+        for seq, payload, at, grain_s, onset, onset_error_s in rows:
+            try:
+                event = Event.model_validate_json(payload)
+            except ValidationError:  # a page can be readable and wrong
+                continue
+            if clock is not None:
+                event = _corrected(event, Moment(at, grain_s, onset, onset_error_s), clock)
+                now, wall, _ = clock
+                self._outbox_bytes += len(event.to_json()) - len(payload)
+                self._database.execute(
+                    "UPDATE outbox SET payload = ?, at = ? WHERE seq = ?", (event.to_json(), wall - (now - at), seq)
+                )
+            events.append(event)
+            released.append((event.id, event.to_json().decode()))
+        self._audit.append("released", released)
+        self._database.execute(f"DELETE FROM held WHERE {which}", values)  # noqa: S608 - of this module
         return events
 
     def _event(self, event_id: str, label: str, time: str, data: EventData) -> Event:
@@ -300,7 +382,11 @@ class Journal:
         return len(victims)
 
     def _evict(self, victims: Sequence[tuple[int, str, int]]) -> None:
-        self._database.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq, _, _ in victims])
+        for table in ("outbox", "held"):
+            self._database.executemany(
+                f"DELETE FROM {table} WHERE seq = ?",  # noqa: S608 - of this module
+                [(seq,) for seq, _, _ in victims],
+            )
         self._audit.append("evicted", [(event_id, None) for _, event_id, _ in victims])
         self._outbox_bytes -= sum(size for _, _, size in victims)
         self.depth -= len(victims)
@@ -377,14 +463,16 @@ class Journal:
             return self._audit.publish()
 
     def waiting(self, after: int, limit: int) -> list[Row]:
-        """Rows of the outbox in their order.
+        """Rows of the outbox in their order, up to the first one that is held.
 
         Args:
             after: Place of the last row that is already under way; 0 for all.
             limit: At most so many.
         """
         rows = self._database.execute(
-            "SELECT seq, event_id, topic, payload FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
+            f"SELECT seq, event_id, topic, payload FROM outbox WHERE seq > ? AND {_NOT_HELD}"  # noqa: S608
+            " ORDER BY seq LIMIT ?",
+            (after, limit),
         )
         return [Row(*row) for row in rows]
 
@@ -419,6 +507,13 @@ class Journal:
             self._audit.append("closed", [(None, self.boot)])
         self._database.close()
         os.close(self._lock)
+
+
+def _corrected(event: Event, moment: Moment, clock: tuple[float, float, float | None]) -> Event:
+    """An event with its time, by a clock that is set."""
+    now, wall, error_s = clock
+    data = {**event.data.model_dump(exclude_none=True), "clock": "synced", **moment.told_onset(now, wall, error_s)}
+    return event.model_copy(update={"time": moment.time(now, wall), "data": EventData.model_validate(data)})
 
 
 def _key(folder: Path, file: Path | None) -> Ed25519PrivateKey:

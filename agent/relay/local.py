@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from agent.contract import Status
+from agent.device.clock import Source
 
 _TIMEOUT_S = 2.0
 
@@ -39,6 +40,9 @@ class LocalStatus(BaseModel):
     evicted: int
     salvaged: int
     refused_by_broker: int
+    clock: Literal["synced", "unsynced"]
+    clock_source: Source
+    clock_error_s: float | None
     counters: dict[str, int]
     uptime_s: int
 

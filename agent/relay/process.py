@@ -36,6 +36,7 @@ from agent.contract import (
     ControlCode,
     DetectorNotice,
     DetectorState,
+    Event,
     EventType,
     Kind,
     LogLevelName,
@@ -49,7 +50,8 @@ from agent.contract import (
     Suppressed,
     topic,
 )
-from agent.device.machine import load, temperature_c
+from agent.device.clock import Clock
+from agent.device.machine import boot_id, load, temperature_c
 from agent.notify import notify
 from agent.policy import Policy, local_day
 from agent.relay.audit import MessageKind, head_line
@@ -137,6 +139,7 @@ class Relay:
         journal: Journal,
         link: Link,
         connection: socket.socket | None,
+        clock: Clock | None = None,
     ) -> None:
         """Set up.
 
@@ -146,6 +149,7 @@ class Relay:
             journal: Audit log and outbox, open.
             link: Connection to the broker, not started.
             connection: Inherited end of the pipe; None to listen for sense.
+            clock: Whether the wall clock is set; None for what this machine says.
 
         Raises:
             JournalFullError: the disk is full, so that nobody would know what runs from now on.
@@ -157,10 +161,11 @@ class Relay:
         self._policy = policy
         self._journal = journal
         self._link = link
+        self._clock = clock or Clock(strict=settings.clock.required)
         self._adopt(self._configuration.settings)
         _record_start(journal, self._settings, policy, link)
         target = f"{settings.device.site}/{settings.device.name}"
-        self._commands = Commands(target, journal, trust, self, _utc, _synced)
+        self._commands = Commands(target, journal, trust, self, _utc, self._is_set)
         self._trial = Trial(self._configuration, self.control, self._tell_reported, time.monotonic)
         self._deaf = not self._configuration.confirmed
         """Whether sense may still run by another configuration, so that nobody knows what its zones are."""
@@ -213,7 +218,7 @@ class Relay:
         self._settings = settings
         self._permits = Permits(policy, [*settings.cameras, settings.microphone])
         self._permits.look(local_day(_utc()))
-        gate = Gate(settings, policy, now=time.monotonic, wall=_utc, synced=_synced)
+        gate = Gate(settings, policy, now=time.monotonic, wall=_utc, synced=self._is_set, clock_error=self._clock_error)
         if before is not None:
             gate.succeed(before)
         self._gate = gate
@@ -224,7 +229,7 @@ class Relay:
             gate,
             Budget(cost, per_day, settings.journal.folder / "budget.json"),
             wall=_utc,
-            synced=_synced,
+            synced=self._is_set,
         )
 
     def run(self) -> int:
@@ -254,6 +259,7 @@ class Relay:
         for key, _ in self._selector.select(self._timeout()):
             key.data()
         self._commit(self._gate.due())
+        self._settle_held()
         self._settle_answers()
         self._expire()
         self._send()
@@ -272,6 +278,12 @@ class Relay:
         """What sense said last of itself; None before its first word, and while it is silent."""
         return None if self._silent else self._health
 
+    def _is_set(self) -> bool:
+        return self._clock.synced
+
+    def _clock_error(self) -> float | None:
+        return self._clock.error_s
+
     def _machine(self) -> Machine:
         """How the device is since this was last asked."""
         journal = self._journal
@@ -282,7 +294,7 @@ class Relay:
             waiting=journal.depth,
             filled=journal.filled,
             dropped=dropped,
-            synced=_synced(),
+            synced=self._clock.synced,
         )
 
     def _each_second(self) -> None:
@@ -290,6 +302,7 @@ class Relay:
         before, self._second = self._second, int(time.time())
         if before == self._second:
             return
+        self._clock.look()
         if self._permits.look(local_day(_utc())):
             self._tell_notice()
         status = self._status()
@@ -306,7 +319,7 @@ class Relay:
         with self._kept():
             self._commands.look()
         with self._kept():
-            self._trial.judge(self._said, _utc() if _synced() else None)
+            self._trial.judge(self._said, _utc() if self._clock.synced else None)
         if self._commands.paused and self._health is not None and self._health.sense in _OPEN:
             self.control(Pause())  # the order may have found the pipe full
         if not self._disk_full:
@@ -484,7 +497,7 @@ class Relay:
                 "uptime_s": int(time.monotonic() - self._started),
                 "outbox_events": self._journal.depth,
                 "evicted": self._journal.evicted,
-                "clock": "synced" if _synced() else "unsynced",
+                "clock": "synced" if self._clock.synced else "unsynced",
                 "mqtt": self._protocol or "5",
                 "log_level": logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower(),
                 "paused": self._commands.paused,
@@ -528,6 +541,25 @@ class Relay:
         self._disk_full = False
         self._released += len(events)
         self._held.clear()
+        self._follow(events)
+
+    def _settle_held(self) -> None:
+        """Release what waits for the clock: with its time when that is set, and as it is when it has waited enough."""
+        if not self._journal.holds:
+            return
+        clock = None
+        if self._clock.synced:
+            clock = (time.monotonic(), time.time(), self._clock.error_s)
+        elif self._protocol is None or time.monotonic() - self._started < self._settings.clock.hold_s:
+            return
+        with contextlib.suppress(JournalFullError):
+            events = self._journal.settle(clock)
+            self._released += len(events)
+            log.info("event=held_released events=%d clock=%s", len(events), "synced" if clock else "unsynced")
+            self._follow(events)
+
+    def _follow(self, events: list[Event]) -> None:
+        """Tell what is retained of zones, as the events that are released change it."""
         changed = [key for event in events if (key := self._states.follow(event)) is not None]
         self._say(*(_Message("state", self._states[key], key, retain=True) for key in dict.fromkeys(changed)))
 
@@ -565,7 +597,7 @@ class Relay:
     def _on_incoming(self, incoming: Incoming) -> None:
         """Obey a command, or take a configuration, and have the broker forget it once it is on the disk."""
         if incoming.topic == self._topic("config", "desired"):
-            self._trial.take(incoming.payload, _utc() if _synced() else None)
+            self._trial.take(incoming.payload, _utc() if self._clock.synced else None)
         else:
             try:
                 self._commands.take(incoming)
@@ -642,6 +674,7 @@ class Relay:
             "disk": self._disk_full,
             "journal": self._journal.damaged,
             "rate": self._flooded(),
+            "clock": not self._clock.synced,
             "policy": bool(self._permits.refused),
         }
         reasons += [reason for reason, so in own.items() if so]
@@ -734,6 +767,9 @@ class Relay:
                     "evicted": self._journal.evicted,
                     "salvaged": self._journal.salvaged,
                     "refused_by_broker": self._refused,
+                    "clock": "synced" if self._clock.synced else "unsynced",
+                    "clock_source": self._clock.reading.source,
+                    "clock_error_s": self._clock.error_s,
                     "counters": {
                         **self._gate.counters,
                         **({"lost.disk_full": self._lost} if self._lost else {}),
@@ -803,11 +839,6 @@ def _utc() -> dt.datetime:
     return dt.datetime.now(dt.timezone.utc)
 
 
-def _synced() -> bool:
-    """Whether the wall clock was ever set: a Jetson without network starts in 1970."""
-    return time.time() > dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc).timestamp()
-
-
 def relay_main(settings: Settings, policy: Policy, connection: socket.socket | None) -> int:
     """Run the relaying process; its exit code.
 
@@ -822,6 +853,7 @@ def relay_main(settings: Settings, policy: Policy, connection: socket.socket | N
         outbox_max_age_s=settings.journal.outbox_max_age_h * 3600,
         audit_max_bytes=int(settings.journal.audit_max_mib * 2**20),
         key_file=settings.audit.key_file,
+        machine_boot=boot_id(),
     )
     try:
         link = Link(settings.mqtt, settings.device.site, settings.device.name, journal.boot)

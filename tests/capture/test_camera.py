@@ -341,3 +341,29 @@ def test_whatever_happens_only_legal_moves_are_made(scripts: list[list[str]], sh
     assert "internal fault: AssertionError" not in reasons, "an illegal move was tried"
     for before, after in pairwise(moves):
         assert before is after or after in MOVES[before]
+
+
+def test_a_call_that_does_not_return_is_noticed_and_a_wait_is_none() -> None:
+    now, released = [0.0], threading.Event()
+
+    class Blocking(Scripted):
+        def read(self, timeout_s: float) -> Frame | None:
+            released.wait(20)
+            return super().read(timeout_s)
+
+    camera = Camera("rig", lambda: Blocking(iter([])), fps=10, wake=threading.Event(), look=False, clock=lambda: now[0])
+    assert camera.blocked_s == 0.0, "a thread that has not begun is not blocked"
+    camera.start()
+    try:
+        eventually(lambda: camera._beat is not None)
+        now[0] += 30
+        assert camera.blocked_s == 30.0
+        released.set()
+        eventually(lambda: camera.blocked_s == 0.0)
+        camera.pause()
+        eventually(lambda: camera.is_paused and camera._beat is None)
+        now[0] += 3600
+        assert camera.blocked_s == 0.0
+    finally:
+        released.set()
+        camera.close()

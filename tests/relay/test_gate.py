@@ -104,6 +104,7 @@ class Bench:
     def __init__(self, rules: Policy | None = None, *, wall: dt.datetime = NOON, **settings_: Any) -> None:
         self.elapsed = 0.0
         self.synced = True
+        self.clock_error: float | None = None
         self.told: list[tuple[float, Release]] = []
         self._rules = rules or policy()
         self.gate = Gate(
@@ -112,6 +113,7 @@ class Bench:
             now=lambda: 5000.0 + self.elapsed,
             wall=lambda: wall + dt.timedelta(seconds=self.elapsed),
             synced=lambda: self.synced,
+            clock_error=lambda: self.clock_error,
         )
 
     def see(
@@ -344,7 +346,20 @@ def test_every_event_says_whether_its_clock_is_synchronised() -> None:
     bench = Bench()
     bench.synced = False
     bench.see(EventType.SOUND_SCREAM)
-    assert bench.wait(0.2)[0].data.clock == "unsynced"
+    (release,) = bench.wait(0.2)
+    assert release.data.clock == "unsynced"
+    assert release.moment is not None
+    assert release.moment.at == 5000.0, "the moment on the monotonic clock, by which its time is set right later"
+
+
+def test_a_clock_that_is_not_set_or_bad_tells_no_onset_and_a_good_one_adds_its_error() -> None:
+    for error_s, synced, told in ((0.0, True, "2ms"), (0.002, True, "5ms"), (0.06, True, None), (0.0, False, None)):
+        bench = Bench(policy(onset=True))
+        bench.clock_error, bench.synced = error_s, synced
+        bench.see(EventType.SOUND_GUNSHOT, **SHOT)
+        (release,) = bench.wait(0.2)
+        assert release.data.onset_error == told
+        assert (release.moment is not None and release.moment.onset is not None) == (not synced)
 
 
 def test_an_episode_that_a_restarted_relay_does_not_know_starts_now() -> None:

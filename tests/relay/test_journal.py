@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.contract import ALARMS, Event, EventData, EventType
-from agent.relay.gate import Release
+from agent.relay.gate import Moment, Release
 from agent.relay.journal import Journal, JournalError, JournalFullError
 
 NOON = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.timezone.utc)
@@ -42,7 +44,7 @@ class Shelf:
         self.clock = clock
         self._journal: Journal | None = None
 
-    def open(self, **limits: float) -> Journal:
+    def open(self, **limits: Any) -> Journal:
         """Open it, and close it first if it is open."""
         self.close()
         known: dict[str, Any] = {"outbox_max_bytes": 10**6, "outbox_max_age_s": 3600.0, "audit_max_bytes": 10**7}
@@ -342,3 +344,103 @@ def test_only_events_of_the_contract_are_carried_over_under_their_own_topic(shel
         (good.id, "vigie/v1/old-port/cam-07/event/crowd.density"),
         (bent.id, "vigie/v1/old-port/cam-07/event/sound.scream"),
     ]
+
+
+def held(at: float, onset: float | None = None, *, grain_s: float = 1.0) -> Release:
+    """What is released while the clock stands in 1970."""
+    data = EventData(episode="9b1e", phase="started", confidence="high", clock="unsynced", basis="FR-1")
+    return Release(EventType.SOUND_GUNSHOT, data, "1970-01-01T00:00:07Z", True, Moment(at, grain_s, onset, 0.002))
+
+
+def told(journal: Journal) -> list[tuple[str, str, str | None]]:
+    """Time, clock and onset of all that may leave."""
+    events = [Event.model_validate_json(row.payload) for row in journal.waiting(0, 100)]
+    return [(event.time, event.data.clock, event.data.onset) for event in events]
+
+
+def bodies(shelf: Shelf, kind: str) -> list[str]:
+    with contextlib.closing(sqlite3.connect(shelf.folder / "journal.sqlite")) as database:
+        return [body for (body,) in database.execute("SELECT body FROM audit WHERE kind = ? ORDER BY seq", (kind,))]
+
+
+def test_what_is_held_gets_its_time_when_the_clock_is_set(shelf: Shelf) -> None:
+    journal = shelf.open(machine_boot="a")
+    assert journal.release([held(107.5, onset=107.25)]) == []
+    assert (journal.depth, journal.holds, told(journal)) == (1, True, [])
+    (event,) = journal.settle((160.0, NOON.timestamp(), 0.001))
+    assert told(journal) == [("2026-11-23T11:59:07Z", "synced", "2026-11-23T11:59:07.2500Z")]
+    assert event.data.onset_error == "5ms"
+    assert not journal.holds
+    assert bodies(shelf, "released") == [event.to_json().decode()]
+    assert shelf.entries("held") == [event.id]
+    assert journal.outbox_bytes == len(event.to_json())
+
+
+def test_what_waited_enough_is_released_as_it_is_and_says_so(shelf: Shelf) -> None:
+    journal = shelf.open(machine_boot="a")
+    journal.release([held(107.5, onset=107.25)])
+    journal.settle(None)
+    assert told(journal) == [("1970-01-01T00:00:07Z", "unsynced", None)]
+    assert bodies(shelf, "released") == bodies(shelf, "held")
+
+
+def test_what_is_held_survives_relay_and_is_corrected_by_the_next_one(shelf: Shelf) -> None:
+    shelf.open(machine_boot="a").release([held(107.5)])
+    journal = shelf.open(machine_boot="a")
+    assert (journal.depth, journal.holds, told(journal)) == (1, True, [])
+    journal.settle((160.0, NOON.timestamp(), None))
+    assert told(journal) == [("2026-11-23T11:59:07Z", "synced", None)]
+
+
+def test_what_was_held_when_the_power_went_leaves_marked(shelf: Shelf) -> None:
+    shelf.open(machine_boot="a").release([held(107.5)])
+    journal = shelf.open(machine_boot="b")
+    assert told(journal) == [("1970-01-01T00:00:07Z", "unsynced", None)]
+    assert not journal.holds
+    assert shelf.entries("released") == shelf.entries("held")
+
+
+def test_what_follows_waits_for_what_is_held(shelf: Shelf) -> None:
+    journal = shelf.open(machine_boot="a")
+    journal.release([release()])
+    journal.release([held(107.5)])
+    journal.release([release()])
+    assert [row.seq for row in journal.waiting(0, 10)] == [1]
+    journal.settle((160.0, NOON.timestamp(), None))
+    assert [row.seq for row in journal.waiting(0, 10)] == [1, 2, 3]
+
+
+def test_what_is_held_can_be_evicted(shelf: Shelf) -> None:
+    journal = shelf.open(machine_boot="a", outbox_max_bytes=600)
+    for number in range(4):
+        journal.release([held(100.0 + number)])
+    assert journal.depth < 4
+    assert len(journal.settle((160.0, NOON.timestamp(), None))) == journal.depth
+
+
+def test_an_onset_that_a_bad_clock_makes_worthless_is_not_told(shelf: Shelf) -> None:
+    journal = shelf.open(machine_boot="a")
+    journal.release([held(107.5, onset=107.25)])
+    (event,) = journal.settle((160.0, NOON.timestamp(), 0.06))
+    assert (event.data.clock, event.data.onset) == ("synced", None)
+
+
+@given(
+    boot=st.floats(1.6e9, 2.5e9),
+    at=st.floats(0, 1e6),
+    waited=st.floats(0, 1e6),
+    grain=st.sampled_from([1.0, 10.0, 60.0]),
+    onset_before=st.floats(0, 1),
+)
+def test_a_corrected_time_is_that_of_a_clock_that_was_always_right(
+    boot: float, at: float, waited: float, grain: float, onset_before: float
+) -> None:
+    moment = Moment(at, grain, at - onset_before, 0.002)
+    now = at + waited
+    time = dt.datetime.fromisoformat(moment.time(now, boot + now).replace("Z", "+00:00")).timestamp()
+    assert time % grain == 0
+    assert -1e-5 < boot + at - time < grain + 1e-5
+    told = moment.told_onset(now, boot + now, 0.0004)
+    onset = dt.datetime.fromisoformat(told["onset"].replace("Z", "00+00:00")).timestamp()
+    assert onset == pytest.approx(boot + at - onset_before, abs=1.1e-4)
+    assert told["onset_error"] == "5ms"

@@ -34,6 +34,7 @@ from agent.contract import (
     SenseState,
     Status,
 )
+from agent.device.clock import Clock, Reading
 from agent.policy import load_policy
 from agent.relay import process
 from agent.relay.audit_check import verify_database
@@ -90,7 +91,9 @@ def configure(folder: Path, port: int, **pipe_limits: float) -> Path:
 class Bench:
     """A relay whose turns the test makes itself."""
 
-    def __init__(self, folder: Path, port: int, *, listens: bool = False, **limits: float) -> None:
+    def __init__(
+        self, folder: Path, port: int, *, listens: bool = False, clock: Clock | None = None, **limits: float
+    ) -> None:
         settings = load(configure(folder, port, **limits))
         self.pipe_socket = settings.pipe.socket
         self._status_socket = settings.pipe.status_socket
@@ -106,7 +109,7 @@ class Bench:
         link = Link(settings.mqtt, settings.device.site, settings.device.name, self.journal.boot)
         connection = None if listens else relay_end
         self._unused = relay_end if listens else None
-        self.relay = Relay(settings, load_policy(settings.policy_file), self.journal, link, connection)
+        self.relay = Relay(settings, load_policy(settings.policy_file), self.journal, link, connection, clock)
         link.start()
 
     def say(self, *observations: Observation) -> None:
@@ -330,6 +333,48 @@ def test_a_full_disk_is_told_and_what_was_held_back_is_released_when_there_is_ro
     assert "disk" not in last.status.reasons
     assert len(events(broker)) == last.released
     assert "lost.disk_full" not in last.counters
+
+
+class Reference:
+    """A clock that is set when the test says so, and asked in each turn."""
+
+    def __init__(self) -> None:
+        self.synced = False
+        self.clock = Clock(strict=True, ask=lambda: Reading("chrony", synced=self.synced))
+
+    def set(self) -> None:
+        self.synced = True
+        self.clock._due = 0.0
+        self.clock.look()
+
+
+def test_what_happens_before_the_clock_is_set_leaves_with_its_time_when_it_is(
+    broker: ScriptedBroker, start: Start
+) -> None:
+    reference = Reference()
+    bench = start(clock=reference.clock)
+    bench.say(READY, scream(Phase.STARTED))
+    bench.until(lambda: bench.journal.depth == 1 and "degraded" in states(broker), "it is in the journal")
+    assert bench.status().status.reasons == ("clock",)
+    assert (events(broker), said(broker, "state", "zone-2", "sound.scream")) == ([], [])
+    reference.set()
+    bench.until(lambda: bool(events(broker)) and bench.journal.depth == 0, "delivered")
+    (event,) = events(broker)
+    assert event["data"]["clock"] == "synced"
+    bench.until(lambda: "ready" in states(broker), "ready")
+    bench.until(lambda: len(said(broker, "state", "zone-2", "sound.scream")) == 1, "the state of its zone")
+    assert [body for _, body in recorded(bench, "released")] == sent(broker, "event/sound.scream")
+
+
+def test_what_waited_enough_for_the_clock_leaves_marked(broker: ScriptedBroker, start: Start) -> None:
+    bench = start(clock=Reference().clock)
+    bench.say(fall())
+    bench.until(lambda: bench.journal.depth == 1 and bool(states(broker)), "it is held, and there is a connection")
+    bench.relay._started -= bench.relay._settings.clock.hold_s
+    bench.until(lambda: bool(events(broker)) and bench.journal.depth == 0, "delivered")
+    assert events(broker)[0]["data"]["clock"] == "unsynced"
+    bench.say(fall(1))
+    bench.until(delivered(broker, 2), "and the next one at once")
 
 
 def said(broker: ScriptedBroker, *levels: str) -> list[dict[str, Any]]:

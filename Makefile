@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= $(or $(VIGIE_DATA),../shared/data)
 
-.PHONY: setup run test rigs lint bench eval train smoke clean lock
+.PHONY: setup run test rigs rig-arm64 lint bench eval train smoke bundle clean lock
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -69,10 +69,19 @@ smoke: $(VENV)/.train ## Check the recipes: types, tests, and a short training o
 	$(BIN)/python -m pytest tests/models
 	@if [ -d $(DATA)/person ]; then for model in detector sound patch; do $(BIN)/python -m models.train.$$model --smoke || exit; done; else echo "no shared data in $(DATA): the recipes were not run"; fi
 
+bundle: setup ## Build a signed release (TARGET=jetpack6|jetpack7|x86_64 KEY=release.key, FOR_PYTHON=3.11 OUT=dist)
+	$(if $(and $(TARGET),$(KEY)),,$(error which one, and signed by whom? make bundle TARGET=jetpack6 KEY=release.key))
+	@$(BIN)/python -m deploy.bundle --target $(TARGET) --key $(KEY) $(if $(FOR_PYTHON),--python $(FOR_PYTHON)) $(if $(OUT),--out $(OUT))
+
 lock: ## Lock the dependencies again, with hashes (needs uv)
 	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml --extra dev --extra demo -c requirements.txt -o requirements-dev.txt
 	echo 'opencv-python; python_version < "0"' | uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml --extra eval --override - -c requirements-dev.txt -o requirements-eval.txt
+	cp requirements.txt requirements-jetpack6.txt # what stands there already is preferred
+	cp requirements.txt requirements-jetpack7.txt
+	echo 'numpy<2' | uv pip compile -q --only-binary :all: --python-version 3.10 --python-platform aarch64-manylinux_2_35 --generate-hashes --no-header --no-annotate pyproject.toml -c - -o requirements-jetpack6.txt
+	uv pip compile -q --only-binary :all: --python-version 3.12 --python-platform aarch64-manylinux_2_39 --generate-hashes --no-header --no-annotate pyproject.toml -o requirements-jetpack7.txt
+	echo pip | uv pip compile -q --only-binary :all: --python-version 3.10 --generate-hashes --no-header --no-annotate - -o deploy/bundle/pip.txt
 
 clean: ## Remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache build dist *.egg-info

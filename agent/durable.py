@@ -7,6 +7,7 @@ rename(2)).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from pathlib import Path
 
@@ -36,8 +37,49 @@ def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_folder(path.parent)
+
+
+def replace_link(path: Path, target: str) -> None:
+    """Make a symbolic link, in place of one that may be there.
+
+    Args:
+        path: The link.
+        target: What it names, as it stands in the link.
+
+    Raises:
+        OSError: it cannot be made; what was there is there still.
+    """
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    part.symlink_to(target)
+    part.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder safe.
+
+    Raises:
+        OSError: the disk did not take them.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make all below a folder safe, by one syncfs(2): thousands of fsync(2) would each wait for the disk.
+
+    Raises:
+        OSError: the disk did not take it all (told since Linux 5.8).
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(descriptor)

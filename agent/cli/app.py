@@ -29,6 +29,7 @@ from agent.cli import (
     run,
     status,
     test,
+    update,
     version,
 )
 from agent.cli import eval as evaluation
@@ -93,6 +94,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(logs.app, name="logs")
 app.add_typer(models.app, name="models")
 app.add_typer(test.app, name="test")
+app.add_typer(update.app, name="update")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(notice.app, name="notice")

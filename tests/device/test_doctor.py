@@ -20,6 +20,7 @@ import pytest
 
 from agent.contract import EventData, EventType
 from agent.demo.configuration import write_configuration
+from agent.device import clock
 from agent.device.doctor.check import Check, Level, Patient
 from agent.device.doctor.examine import SUBJECTS, examine, load_settings, worst
 from agent.inference import backend
@@ -92,7 +93,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(clock, "chrony", lambda _port: None)  # this machine's own is no part of the test
     folder, root = tmp_path / "device", tmp_path / "root"
     folder.mkdir()
     mqtt: dict[str, object] = {"host": "127.0.0.1", "port": 1, "tls": False}
@@ -160,6 +162,16 @@ def unsynchronised(bench: Bench) -> None:
     bench.now = dt.datetime(1970, 1, 1, 0, 3, tzinfo=dt.timezone.utc)
 
 
+def unanswered(bench: Bench) -> None:
+    bench.config.write_text(bench.config.read_text().replace("[mqtt]", "[clock]\nrequired = true\n[mqtt]", 1))
+
+
+def on_trial(bench: Bench) -> None:
+    for name, version in (("current", "0.4.0"), ("committed", "0.3.2")):
+        (bench.root / "opt" / "vigie").mkdir(parents=True, exist_ok=True)
+        (bench.root / "opt" / "vigie" / name).symlink_to(f"releases/{version}")
+
+
 def backlog(bench: Bench) -> None:
     data = EventData.model_validate(
         {
@@ -216,6 +228,8 @@ def worn(bench: Bench) -> None:
         (throttled, "hardware", Level.FAIL, "gpu-throttle-alert", "fan"),
         (low_power, "hardware", Level.WARN, "10W, below the board's own 15W", "sudo nvpmodel -m 2"),
         (unsynchronised, "clock", Level.FAIL, "1970-01-01", "chronyc"),
+        (unanswered, "clock", Level.FAIL, "nobody answers for the clock", "chrony"),
+        (on_trial, "updates", Level.WARN, "release 0.4.0 is on trial", "vigie update status"),
         (backlog, "outbox", Level.WARN, "30 events wait, the oldest for 3 h", "line broker"),
         (broken_chain, "audit", Level.FAIL, "broken", "vigie audit export"),
         (policy_expired, "policy", Level.FAIL, "ended on", "vigie policy check"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from agent.capture.sound import RATE_HZ
 from agent.perception.hum import hum
@@ -25,7 +26,7 @@ def test_hum_is_found_with_its_mains(mains: float) -> None:
     [NOISE, np.cumsum(NOISE) / 50, 0.3 * np.sin(2 * np.pi * 440 * MOMENTS), np.zeros_like(NOISE)],
     ids=["white", "brown", "tone", "silence"],
 )
-def test_other_sound_does_not_hum(sound: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_other_sound_does_not_hum(sound: NDArray[np.float64]) -> None:
     assert hum(sound.astype(np.float32))[1] < 0.5
 
 

@@ -12,11 +12,11 @@ from cryptography.x509.oid import NameOID
 
 from agent.device.doctor.check import Finding, Findings, Patient, fail, ok, warn
 
-#: From so many days on before its end it is time for another one.
-_SOON = 30
+#: Share of its time that is left when it is to be renewed, as agent.relay.certificate has it.
+_RENEW_AT = 1 / 3
 #: Where systemd hands credentials to relay while it runs, and where they come from (deploy/systemd).
 _CREDENTIALS, _KEYS = "run/credentials", "etc/vigie/keys"
-_ANOTHER = "get another one from the manager: vigie fleet pki issue, or vigie certificate on this device"
+_ANOTHER = "get another one: sudo vigie certificate request; the manager signs it; sudo vigie certificate install"
 
 
 def examine(patient: Patient) -> Findings:
@@ -54,7 +54,7 @@ def _times(certificate: x509.Certificate, now: dt.datetime) -> Findings:
         yield fail("time", f"serves from {begin:%Y-%m-%d %H:%M} UTC on, and now is {now:%Y-%m-%d %H:%M}", hint)
     elif now > end:
         yield fail("time", f"expired on {end:%Y-%m-%d %H:%M} UTC", f"{_ANOTHER}; or the clock is wrong: line clock")
-    elif now > end - min(dt.timedelta(days=_SOON), (end - begin) / 3):
+    elif now > end - _RENEW_AT * (end - begin):
         yield warn("time", f"expires on {end:%Y-%m-%d %H:%M} UTC", _ANOTHER)
 
 

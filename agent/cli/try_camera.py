@@ -81,6 +81,7 @@ def detector(
     from agent.perception.detect import open_detector, selftest
 
     settings = loaded(config)
+    chosen = _free(settings, camera_name) if camera_name is not None else None
     found, state, reasons = open_detector(settings.inference)
     passed = selftest(found)
     frame = Frame(np.full((360, 640, 3), 96, np.uint8), 0.0, 0)
@@ -99,8 +100,7 @@ def detector(
             f"{kind}: self-check {'passed' if passed else 'FAILED'}; {middle:.0f} ms a picture, p95 {slow:.0f} ms"
         )
         typer.echo("".join(f"  refused: {reason}\n" for reason in reasons), nl=False)
-    if camera_name is not None:
-        chosen = _free(settings, camera_name)
+    if chosen is not None:
         try:
             for seen in _seen(found, open_camera(chosen), seconds):
                 typer.echo(json.dumps({"seen": seen}) if as_json else f"{chosen.name}: sees {_some(seen)}")

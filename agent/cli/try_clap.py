@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: A clap a few metres away rises so far above what was there, dB: speech rises by less, and so does a passing car.
 CLAP_DB = 20.0
+#: Sound in which an impulse is looked for, samples: 0.3 s, of which 50 ms at both ends are its surroundings.
+_WINDOW = 4800
 
 
 def clap(
@@ -67,11 +69,10 @@ def rises(blocks: Iterator[Block]) -> Iterator[tuple[float, float]]:
     heard = 0
     last = np.empty(0, np.float32)
     for block in blocks:
-        new = block.samples.mean(axis=0, dtype=np.float32)
         # An impulse near the end of one block is found when the next one has come.
-        found = find_onset(np.concatenate([last, new]))
-        heard += len(new)
-        last = new[-(RATE_HZ // 5) :]
+        last = np.concatenate([last, block.samples.mean(axis=0, dtype=np.float32)])[-_WINDOW:]
+        heard += block.samples.shape[1]
+        found = find_onset(last) if len(last) == _WINDOW else None
         if found is not None:
             yield heard / RATE_HZ, found.rise_db
 

@@ -154,7 +154,7 @@ def _looks(source: FrameSource, seconds: float) -> Iterator[Picture]:
 
 
 def _line(name: str, picture: Picture) -> str:
-    focus = "no edges" if picture.blur is None else f"edges {100 * picture.blur:.2f} % of the width wide"
+    focus = "no edges" if picture.blur is None else f"edges {100 * picture.blur:.2f} % wide"
     return (
         f"{name}: {picture.width}x{picture.height}, {picture.rate:.0f}/s, brightness {picture.brightness / 255:.0%}, "
         f"white {picture.white:.0%}, {focus}"

@@ -65,12 +65,13 @@ def _relays(settings: Settings, root: Path) -> Iterator[int]:
         if text(folder / "stat").rpartition(")")[2].split()[:1] in ([], ["Z"]):
             continue
         theirs = _settings_of(words[place + 1 :], folder)
-        if theirs is None or (theirs.device, theirs.mqtt.host, theirs.mqtt.port) == (
-            settings.device,
-            settings.mqtt.host,
-            settings.mqtt.port,
-        ):
+        if theirs is not None and _client(theirs) == _client(settings):
             yield int(folder.name)
+
+
+def _client(settings: Settings) -> tuple[object, ...]:
+    """Who an agent is to which broker: two that are the same take the connection from each other."""
+    return settings.device.site, settings.device.name, settings.mqtt.host, settings.mqtt.port
 
 
 def _settings_of(arguments: list[str], process: Path) -> Settings | None:

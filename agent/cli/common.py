@@ -27,6 +27,16 @@ def examples(said: dict[str, str]) -> str:
     return "\n".join(f"- `{line}`: {purpose}" for line, purpose in said.items())
 
 
+def say(text: str) -> None:
+    """Print a line for people: broken between words where the terminal is too narrow, whole in a file or a pipe."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console(highlight=False, markup=False).print(text)
+    else:
+        typer.echo(text)
+
+
 def fail(message: str, code: int) -> NoReturn:
     """Say on standard error what went wrong and end with an exit code of agent.cli.app."""
     for line in message.splitlines():

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 #: Exit code by the worst that was found.
 _CODES = {"ok": 0, "fail": 1, "warn": 4}
+#: In a file or a pipe no line is broken or cut, columns.
+_WHOLE = 1000
 
 
 def doctor(
@@ -77,6 +79,8 @@ def _print(checks: Sequence[Check], seconds: float) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WHOLE
     console.print(_screen(checks))
     counts = {label: sum(check.level.label == label for check in checks) for label in ("fail", "warn")}
     told = ", ".join(f"{number} {label}" for label, number in counts.items() if number) or "all is well"

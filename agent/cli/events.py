@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.common import AsJson, ConfigFile, fail, loaded
+from agent.cli.common import AsJson, ConfigFile, fail, loaded, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,7 +79,7 @@ def _follow_journal(settings: Settings, past: int, as_json: bool) -> None:
             while True:
                 for line in map(json_of if as_json else words_of, tail.new()):
                     if line:
-                        typer.echo(line)
+                        (typer.echo if as_json else say)(line)
                 time.sleep(_POLL_S)
     except AuditError as error:
         fail(str(error), 3)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.common import AsJson, ConfigFile, examples, fail
+from agent.cli.common import AsJson, ConfigFile, examples, fail, say
 
 if TYPE_CHECKING:
     from agent.device.doctor.check import Check
@@ -68,7 +68,7 @@ def bundle(
         return
     for one in listed:
         typer.echo(f"{one['bytes']:>9}  {str(one['sha256'])[:16]}  {one['file']}")
-    typer.echo(f"{path}: {path.stat().st_size} bytes; its manifest.json has the whole SHA-256 of each")
+    say(f"{path}: {path.stat().st_size} bytes; its manifest.json has the whole SHA-256 of each")
 
 
 def contents(settings: Settings | list[Check], now: dt.datetime) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.common import AsJson, ConfigFile, fail, loaded
+from agent.cli.common import AsJson, ConfigFile, fail, loaded, say
 
 if TYPE_CHECKING:
     from agent.capture.frame import FrameSource
@@ -47,7 +47,7 @@ def camera(
     try:
         for last in _looks(open_camera(chosen), seconds):
             if not as_json:
-                typer.echo(_line(chosen.name, last))
+                say(_line(chosen.name, last))
     except SourceError as error:
         fail(f"{error}\nvigie doctor --only camera says what to do", 3)
     if last is None:
@@ -56,7 +56,7 @@ def camera(
     if as_json:
         typer.echo(json.dumps({"camera": chosen.name, **asdict(last), "rate": last.rate, "wrong": wrong}))
     else:
-        typer.echo("\n".join(f"{each['what']}\n  → {each['fix']}" for each in wrong) or "it sees")
+        say("\n".join(f"{each['what']}\n  → {each['fix']}" for each in wrong) or "it sees")
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -96,14 +96,13 @@ def detector(
         said = {"detector": kind, "passed": passed, "ms_median": middle, "ms_p95": slow, "refused": reasons}
         typer.echo(json.dumps(said))
     else:
-        typer.echo(
-            f"{kind}: self-check {'passed' if passed else 'FAILED'}; {middle:.0f} ms a picture, p95 {slow:.0f} ms"
-        )
-        typer.echo("".join(f"  refused: {reason}\n" for reason in reasons), nl=False)
+        say(f"{kind}: self-check {'passed' if passed else 'FAILED'}; {middle:.0f} ms a picture, p95 {slow:.0f} ms")
+        for reason in reasons:
+            say(f"  refused: {reason}")
     if chosen is not None:
         try:
             for seen in _seen(found, open_camera(chosen), seconds):
-                typer.echo(json.dumps({"seen": seen}) if as_json else f"{chosen.name}: sees {_some(seen)}")
+                say(json.dumps({"seen": seen}) if as_json else f"{chosen.name}: sees {_some(seen)}")
         except SourceError as error:
             fail(f"{error}\nvigie doctor --only camera says what to do", 3)
     if not passed or state is DetectorState.MOTION:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.common import AsJson, ConfigFile, fail, loaded
+from agent.cli.common import AsJson, ConfigFile, fail, loaded, say
 
 if TYPE_CHECKING:
     from agent.relay.audit_tail import Tail
@@ -30,13 +30,13 @@ def broker(config: ConfigFile = None, as_json: AsJson = False) -> None:
         for step in trace(patient(loaded(config))):
             done.append(step)
             if not as_json:
-                typer.echo(f"ok    {step}")
+                say(f"ok    {step}")
     except StepError as error:
         line, _, what, fix = error.finding
         if as_json:
             typer.echo(json.dumps({"ok": done, "failed": line, "what": what, "fix": fix}))
         else:
-            typer.echo(f"fail  {line}: {what}\n  → {fix}")
+            say(f"fail  {line}: {what}\n  → {fix}")
         raise typer.Exit(1) from None
     except PermissionError as error:
         fail(f"{error.filename}: this user may not read it: sudo vigie test broker", 3)
@@ -91,7 +91,7 @@ def _arrival(tail: Tail, seconds: float, as_json: bool) -> bool:
                     said = {"type": added.released["type"], "zone": data.get("zone"), "to_broker_s": added.after_s}
                     typer.echo(json.dumps(said))
                 else:
-                    typer.echo(f"{place_of(added.released)}: seen, and {added.after_s:.1f} s to the broker")
+                    say(f"{place_of(added.released)}: seen, and {added.after_s:.1f} s to the broker")
                 return True
         time.sleep(_POLL_S)
     return False

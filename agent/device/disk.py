@@ -33,14 +33,23 @@ class Room:
 
 def room(folder: Path) -> Room | None:
     """Of the file system where a folder is, or will be; None where that cannot be told."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
-        found = os.statvfs(folder)
+        found = os.statvfs(nearest(folder))
     except OSError:
         return None
     read_only = bool(found.f_flag & os.ST_RDONLY)
     return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, read_only)
+
+
+def nearest(folder: Path) -> Path:
+    """The folder itself, or the first one above it that is there and that this user may look at."""
+    for path in (folder, *folder.parents):
+        try:
+            path.stat()
+        except OSError:
+            continue
+        return path
+    return folder
 
 
 def memory(root: Path = Path("/")) -> Room | None:

@@ -52,7 +52,11 @@ def open_database(path: Path) -> Iterator[sqlite3.Connection]:
         NoAuditError: there is none, or it has no signed log.
         AuditError: it is damaged.
     """
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        raise NoAuditError(f"{path}: {error.strerror}; run it as the user of the agent, or as root") from error
+    if not is_there:
         raise NoAuditError(f"{path}: there is no such file; run it as the user of the agent, or as root")
     try:
         with contextlib.closing(_connect(path)) as database:

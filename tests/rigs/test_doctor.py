@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import soundfile
 from authority import Authority, mutual_tls
+from container import NEEDS, container, require_container
 from numpy.typing import NDArray
 from parts import Mosquitto, free_port, mosquitto, start_vigie, wait_for
 from rtsp_camera import Server, require_rtsp_server
@@ -406,3 +407,53 @@ def test_what_the_doctor_publishes_is_the_status_that_was_there(device: Device, 
         wait_for(lambda: len(reader.raw()) >= 1, 10, "a message")
         assert {topic for topic, _ in reader.raw()} == {"vigie/v1/demo/camera-1/status"}
         assert {payload["state"] for _, payload in reader.messages} == {"offline"}
+
+
+DEVICE = """
+policy_file = "/etc/vigie/policy.toml"
+[device]
+site = "old-port"
+name = "cam-07"
+[mqtt]
+host = "127.0.0.1"
+port = 1
+tls = false
+[pipe]
+sense_user = "vigie-sense"
+[[camera]]
+name = "quay-cam"
+source = "sim:crowd?people=3&detections=1"
+"""
+
+
+def test_services_that_failed_and_a_person_without_root(require: Callable[..., None], tmp_path: Path) -> None:
+    require(*NEEDS)
+    require_container()
+    vigie = "/opt/vigie/current/bin/vigie"
+    with container(tmp_path / "container") as machine:
+
+        def checks(*before: str, only: str) -> list[dict[str, str]]:
+            done = machine.run(*before, vigie, "doctor", "--json", "--only", only, check=False)
+            found: list[dict[str, str]] = json.loads(done.stdout)["checks"]
+            return found
+
+        for name in ("ca.pem", "device.pem", "device.key"):  # the unit hands them over, whatever is in them
+            machine.write(f"etc/vigie/keys/{name}", "unused\n", 0o600)
+        machine.write("etc/vigie/vigie.toml", DEVICE)
+        machine.write("etc/vigie/policy.toml", "[policy]\n")
+        machine.run("systemctl", "start", "vigie.target")
+        wait_for(lambda: {c["level"] for c in checks(only="units")} == {"ok"} or None, 40, "both units run")
+        assert checks(only="agent")[0]["level"] == "ok"
+
+        # Somebody who is in no group of ours: all that may not be read is told, with sudo, and nothing breaks.
+        nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+        found = checks(*nobody, only="agent,units,outbox,audit,disk,clock,policy,hardware")
+        assert {c["subject"] for c in found if c["level"] == "warn"} == {"agent", "outbox", "audit"}, found
+        assert all("sudo" in c["fix"] or "sudo" in c["what"] for c in found if c["level"] == "warn")
+        assert not [c for c in found if c["level"] == "fail" or "this check broke" in c["what"]]
+
+        machine.write("etc/vigie/vigie.toml", DEVICE + "colour = 3\n")
+        machine.run("systemctl", "restart", "vigie-sense", check=False)
+        found = checks(only="units,config")
+        failed(next(c for c in found if c["subject"] == "units"), "exit code 2", "vigie config check")
+        failed(next(c for c in found if c["subject"] == "config"), "unknown key", "mend that line")

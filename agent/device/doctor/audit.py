@@ -5,11 +5,10 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from agent.device.doctor.check import Finding, Findings, Patient, fail, ok, warn
+from agent.device.doctor.check import Finding, Findings, Patient, fail, is_there, ok, warn
 from agent.relay.audit_check import verify_database
 from agent.relay.audit_read import AuditError, Item, NoAuditError, database_head, open_database
 from agent.relay.journal import DATABASE, KEY
@@ -36,20 +35,12 @@ def examine(patient: Patient) -> Findings:
         with open_database(path) as database:
             yield _checked(database, key)
     except (KeyFileError, NoAuditError) as error:
-        if _is_there(path):
+        if is_there(path):
             yield warn("", str(error), "sudo vigie doctor --only audit")
         else:
             yield ok("", "there is no log yet: the agent has not run here")
     except (AuditError, sqlite3.Error) as error:
         yield fail("", str(error), _BROKEN)
-
-
-def _is_there(path: Path) -> bool:
-    """Whether there is a journal; also where this user may not look."""
-    try:
-        return path.exists()
-    except PermissionError:
-        return True
 
 
 def _checked(database: sqlite3.Connection, key: Ed25519PublicKey) -> Finding:

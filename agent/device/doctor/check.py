@@ -103,6 +103,14 @@ class Patient:
         return found
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file exists; also where this user may not look, since somebody then keeps something there."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
+
+
 def text(path: Path) -> str:
     """A file's content without white space at its ends; empty where it cannot be read."""
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.device.disk import room, wear
+from agent.device.disk import nearest, room, wear
 from agent.device.doctor.check import Finding, Findings, Patient, fail, ok, warn
 
 #: Room that is scarce, bytes; below the least nothing can be released any more, since nothing could be recorded.
@@ -19,8 +19,7 @@ def examine(patient: Patient) -> Findings:
     folders = dict.fromkeys((patient.settings.journal.folder, patient.root))
     seen = set()
     for folder in folders:
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        device = there.stat().st_dev
+        device = nearest(folder).stat().st_dev
         if device not in seen:
             seen.add(device)
             yield _room(folder)

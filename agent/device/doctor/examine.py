@@ -59,8 +59,6 @@ def patient(settings: Settings, root: Path = Path("/")) -> Patient:
         unasked = str(error.strerror).partition(";")[0]
         if isinstance(error.__cause__, PermissionError):
             unasked = f"{settings.pipe.status_socket}: this user may not ask it: sudo vigie doctor"
-    except ValueError:
-        unasked = f"{settings.pipe.status_socket}: the agent that runs is of another version"
     return Patient(settings, running, unasked, root)
 
 

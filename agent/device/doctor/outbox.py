@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from agent.device.doctor.check import Finding, Findings, Patient, fail, ok, warn
+from agent.device.doctor.check import Finding, Findings, Patient, fail, is_there, ok, warn
 from agent.device.doctor.running import duration
 from agent.relay.audit_read import AuditError, NoAuditError, open_database
 from agent.relay.journal import DATABASE
@@ -32,7 +32,7 @@ def examine(patient: Patient) -> Findings:
     except (AuditError, sqlite3.Error) as error:
         if running is not None:
             yield _depth(running.outbox_events, running.outbox_bytes / most, 0.0)
-        elif isinstance(error, NoAuditError) and not path.exists():
+        elif isinstance(error, NoAuditError) and not is_there(path):
             yield ok("", f"there is none yet in {journal.folder}")
         else:
             yield warn("", str(error), "sudo vigie doctor --only outbox")

@@ -26,6 +26,8 @@ from agent.relay.mqtt import MqttError, new_client, tls_context
 from agent.settings import MqttSettings
 
 _DNS_S, _TCP_S, _TLS_S, _ANSWER_S = 3.0, 3.0, 3.0, 3.0
+#: What the broker has kept comes at once behind its answer to a subscription, seconds.
+_KEPT_S = 0.5
 _CREDENTIALS, _KEYS = Path("/run/credentials"), Path("/etc/vigie/keys")
 _ACCESS = "pattern readwrite vigie/v1/+/%u/#"
 
@@ -202,7 +204,7 @@ def _round_trip(
     fix = f"the manager gives it {_ACCESS!r}; is device.name the name in the certificate? See the line certificate"
     if granted is None or any(code.is_failure for code in granted):
         raise StepError("ACL", denied, fix)
-    kept = _wait(heard, "message", 0.0 if speaks else _ANSWER_S) or (_wait(heard, "message", 0.5) if speaks else None)
+    kept = _wait(heard, "message", _KEPT_S if speaks else _ANSWER_S)
     if not speaks:
         if kept is None:
             raise StepError("ACL", f"{denied}, or the agent was never connected", fix)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.device.doctor.check import Findings, Patient, fail, ok, text, warn
-from agent.settings import Settings, SettingsError, load
+from agent.settings import DEFAULT_CONFIG, Settings, SettingsError, load
 
 _REASONS = {
     "camera": "see the line camera",
@@ -80,8 +80,8 @@ def _settings_of(arguments: list[str], process: Path) -> Settings | None:
     if given is None:
         variables = dict(entry.partition("=")[::2] for entry in text(process / "environ").split("\0"))
         given = variables.get("VIGIE_CONFIG")
-    try:
-        folder = (process / "cwd").readlink()
-        return load(folder / given if given else None)
+    try:  # in its own file system: it may run in a container
+        path = (process / "cwd").readlink() / (given or DEFAULT_CONFIG)
+        return load(process / "root" / path.relative_to("/"))
     except (OSError, SettingsError):
         return None

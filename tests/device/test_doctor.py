@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.contract import EventData, EventType
 from agent.demo.configuration import write_configuration
 from agent.device import clock
 from agent.device.doctor.check import Check, Level, Patient
 from agent.device.doctor.examine import SUBJECTS, examine, load_settings, worst
+from agent.device.doctor.units import examine as look_at_units
 from agent.inference import backend
 from agent.relay.gate import Release
 from agent.relay.journal import DATABASE, Journal
@@ -327,6 +330,13 @@ def test_a_check_that_breaks_or_hangs_hides_no_other(bench: Bench, monkeypatch: 
     assert "the driver is odd" in told["disk"].what
     assert "no answer within 1 s" in told["hardware"].what
     assert told["policy"].level is Level.OK
+
+
+@given(said=st.text())
+def test_no_answer_of_systemctl_breaks_it(tmp_path_factory: pytest.TempPathFactory, said: str) -> None:
+    root = tmp_path_factory.getbasetemp()
+    (root / "run" / "systemd" / "system").mkdir(parents=True, exist_ok=True)
+    list(look_at_units(Patient(Settings(), root=root, command=lambda _: said)))
 
 
 def test_every_fault_has_a_fix(bench: Bench) -> None:

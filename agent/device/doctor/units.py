@@ -27,7 +27,7 @@ def examine(patient: Patient) -> Findings:
         name = unit.get("Id", "")
         short = name.removesuffix(".service")
         state = unit.get("ActiveState", "")
-        restarts = int(unit.get("NRestarts") or 0)
+        restarts = int(number) if (number := unit.get("NRestarts", "")).isdecimal() else 0
         if unit.get("LoadState") == "not-found":
             if name in _RUN:
                 yield warn(short, "is not installed", "docs/technician.md, or run the agent by hand: vigie run")

@@ -18,6 +18,7 @@ from agent.store import states
 
 #: Runs of a network after its self-check, of which the middle one counts.
 _RUNS = 5
+_INSTALL = "sudo apt install python3-libnvinfer; pycuda into a venv that has --system-site-packages: docs/models.md"
 
 
 def examine(patient: Patient) -> Findings:
@@ -70,7 +71,9 @@ def _detector(patient: Patient, registry: Registry, damaged: list[str]) -> Findi
             why = (
                 "the engines here are of another TensorRT, L4T or GPU: " if stale and "no engine" in str(error) else ""
             )
-            yield fail("engine", f"{why}{error}", "sudo systemctl start vigie-engines: it takes minutes")
+            absent = "not installed" in str(error)
+            fix = _INSTALL if absent else "sudo systemctl start vigie-engines: it takes minutes"
+            yield fail("engine", f"{why}{error}", fix)
         else:
             yield ok("engine", f"{here[0].name}: for this TensorRT, L4T and GPU")
             if patient.held is not None:  # a second one would take the memory that sense needs

@@ -51,7 +51,7 @@ def doctor(
     if isinstance(settings, Settings):
         checks = examine(patient(settings), wanted)
     else:  # the machine can be looked at all the same
-        machine = {"hardware", "units", "clock", "updates"} & set(wanted)
+        machine = {"hardware", "disk", "units", "clock", "updates"} & set(wanted)
         checks = [*settings, *examine(patient(Settings()), machine)]
     seconds = time.monotonic() - begun
     level = worst(checks)
@@ -62,15 +62,15 @@ def doctor(
         typer.echo(json.dumps({"worst": level.label, "seconds": round(seconds, 2), "checks": rows}, indent=2))
     else:
         _print(checks, seconds)
-    sys.stdout.flush()
-    _end(_CODES[level.label])
+    end(_CODES[level.label])
 
 
-def _end(code: int) -> None:
+def end(code: int) -> None:
     """Leave; a check that hangs in a driver is a thread that nobody can end, and must not keep the shell waiting."""
     import threading
 
     if any(thread.name.startswith("doctor:") for thread in threading.enumerate()):
+        sys.stdout.flush()
         os._exit(code)
     raise typer.Exit(code)
 

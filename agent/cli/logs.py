@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli.common import AsJson, ConfigFile, examples, fail, say
+from agent.cli.doctor import end
 
 if TYPE_CHECKING:
     from agent.device.doctor.check import Check
@@ -65,10 +66,11 @@ def bundle(
         fail(f"{path}: cannot be written: {error.strerror}: name another place with --out", 3)
     if as_json:
         typer.echo(_json({"path": str(path), "bytes": path.stat().st_size, "files": listed}))
-        return
-    for one in listed:
-        typer.echo(f"{one['bytes']:>9}  {str(one['sha256'])[:16]}  {one['file']}")
-    say(f"{path}: {path.stat().st_size} bytes; its manifest.json has the whole SHA-256 of each")
+    else:
+        for one in listed:
+            typer.echo(f"{one['bytes']:>9}  {str(one['sha256'])[:16]}  {one['file']}")
+        say(f"{path}: {path.stat().st_size} bytes; its manifest.json has the whole SHA-256 of each")
+    end(0)
 
 
 def contents(settings: Settings | list[Check], now: dt.datetime) -> dict[str, str]:

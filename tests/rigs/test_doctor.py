@@ -1,6 +1,6 @@
 """`vigie doctor` beside real parts that fail: cameras, a sound server, a broker with certificates, a full disk.
 
-The faults that need no real part are in tests/device/test_doctor.py.
+The faults that need no real part are in tests/device/test_doctor_faults.py.
 """
 
 from __future__ import annotations

@@ -105,15 +105,8 @@ class _Job(threading.Thread):
         """What was found; that it hangs, where it is not over."""
         if self._found is None:
             what = f"gave no answer within {limit_s:.0f} s: a driver or a server hangs"
-            return [
-                Check(
-                    self._subject,
-                    "",
-                    Level.FAIL,
-                    what,
-                    "ask it alone, then restart the device: --only " + self._subject,
-                )
-            ]
+            fix = f"ask it alone: vigie doctor --only {self._subject}; then restart the device"
+            return [Check(self._subject, "", Level.FAIL, what, fix)]
         return self._found
 
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from agent.contract import EventData, EventType
 from agent.demo.configuration import write_configuration
 from agent.device import clock
+from agent.device.doctor.camera import direct
 from agent.device.doctor.check import Check, Level, Patient
 from agent.device.doctor.examine import SUBJECTS, examine, load_settings, worst
 from agent.device.doctor.units import examine as look_at_units
@@ -331,6 +332,13 @@ def test_a_check_that_breaks_or_hangs_hides_no_other(bench: Bench, monkeypatch: 
     assert "the driver is odd" in told["disk"].what
     assert "no answer within 1 s" in told["hardware"].what
     assert told["policy"].level is Level.OK
+
+
+def test_a_camera_behind_a_socket_of_sense_is_called_by_its_own_address(bench: Bench) -> None:
+    bench.put("etc/vigie/camera-1.env", "# quay\nCAMERA=10.20.30.40:554\n")
+    assert direct("rtsp://user:p@ss@127.0.0.1:8551/live?x=1", bench.root) == "rtsp://user:p@ss@10.20.30.40:554/live?x=1"
+    for source in ("rtsp://127.0.0.1:8552/live", "rtsp://127.0.0.1:554/live", "rtsp://10.0.0.1:8551/live", "csi://0"):
+        assert direct(source, bench.root) == source, "no such socket, or none at all"
 
 
 @given(said=st.text())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from agent.capture.frame import FrameSource, SourceError
 from agent.capture.picture import Look, Picture
@@ -63,14 +64,15 @@ def _asked(patient: Patient, camera: CameraSettings, state: str, rate: str) -> l
 def _said(patient: Patient, name: str) -> str:
     """Why sense has lost a camera, by its own log, where that can be read."""
     log = patient.command(("journalctl", "-u", "vigie-sense", "-n", "500", "-o", "cat", "--no-pager")) or ""
-    lost = [line for line in log.splitlines() if f"sensor=camera:{name} " in line and "event=l" in line]
+    bad = (f"sensor=camera:{name} event=lost", f"sensor=camera:{name} event=stalled")
+    lost = [line for line in log.splitlines() if any(words in line for words in bad)]
     return lost[-1].partition("reason=")[2].strip("'\" ") if lost else ""
 
 
 def _look_at(patient: Patient, camera: CameraSettings) -> list[Finding]:
     begun = time.monotonic()
     try:
-        picture = look(open_camera(camera), LOOK_S, begun + DEADLINE_S)
+        picture = look(open_camera(camera, patient.root), LOOK_S, begun + DEADLINE_S)
     except SourceError as error:
         why = str(error).removeprefix(f"{mask_url(camera.source)}: ")
         return [fail(camera.name, f"{mask_url(camera.source)}: {why}", _fix(patient, camera, why))]
@@ -79,8 +81,12 @@ def _look_at(patient: Patient, camera: CameraSettings) -> list[Finding]:
     return judge(camera, picture)
 
 
-def open_camera(camera: CameraSettings) -> FrameSource:
+def open_camera(camera: CameraSettings, root: Path = Path("/")) -> FrameSource:
     """A camera's source, that nobody else holds.
+
+    Args:
+        camera: The camera.
+        root: Of the file system.
 
     Raises:
         SourceError: it cannot be opened.
@@ -91,7 +97,23 @@ def open_camera(camera: CameraSettings) -> FrameSource:
         return open_sim(camera.source, replay=False)[0]
     from agent.capture.open import open_source
 
-    return open_source(camera.source, fps=camera.fps, loop=True, replay=False)
+    return open_source(direct(camera.source, root), fps=camera.fps, loop=True, replay=False)
+
+
+def direct(source: str, root: Path = Path("/")) -> str:
+    """The address of a camera on the network itself, where sense reaches it through a socket in its own namespace.
+
+    Args:
+        source: As sense has it.
+        root: Of the file system.
+    """
+    number = _proxied(source)
+    found = re.search(r"^CAMERA=(\S+)$", text(root / "etc" / "vigie" / f"camera-{number}.env"), re.MULTILINE)
+    if not number or found is None:
+        return source
+    parts = urlsplit(source)
+    user, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{found[1]}"))
 
 
 def look(source: FrameSource, seconds: float, deadline: float) -> Picture | None:
@@ -106,19 +128,19 @@ def look(source: FrameSource, seconds: float, deadline: float) -> Picture | None
         SourceError: it failed before it gave a frame.
     """
     found = Look()
-    end = deadline
+    end, seen = deadline, False
     try:
         while time.monotonic() < end:
             frame = source.read(0.5)
             if frame is None:
                 continue
-            if found.picture() is None:
-                end = min(deadline, time.monotonic() + seconds)
+            if not seen:
+                end, seen = min(deadline, time.monotonic() + seconds), True
             found.add(frame.image, frame.time)
     except EOFError:
         pass
     except SourceError:
-        if found.picture() is None:
+        if not seen:
             raise
     finally:
         source.close()
@@ -170,20 +192,21 @@ def _fix(patient: Patient, camera: CameraSettings, why: str) -> str:
 
 
 def _network_fix(source: str, why: str) -> str:
-    parts = urlsplit(source)
-    if parts.hostname in {"127.0.0.1", "localhost"} and (number := _proxied(parts.port)):
+    host = urlsplit(source).hostname
+    if number := _proxied(source):
         return (
             f"it is behind vigie-camera@{number}: systemctl status vigie-camera@{number}; "
             f"its address is in /etc/vigie/camera-{number}.env; cut the camera's power for ten seconds"
         )
     if "no answer" in why or "nothing has come" in why:
-        return f"it is frozen: cut its power (PoE port) for ten seconds; ping {parts.hostname}"
-    return f"is it powered, and is the address right? ping {parts.hostname}; then its user and password"
+        return f"it is frozen: cut its power (PoE port) for ten seconds; ping {host}"
+    return f"is it powered, and is the address right? ping {host}; then its user and password"
 
 
-def _proxied(port: int | None) -> str:
-    """Number of the unit whose socket this is, as deploy/systemd has them; empty where it is none."""
-    return str(port - 8550) if port is not None and 8550 <= port < 8560 else ""
+def _proxied(source: str) -> str:
+    """Number of the unit whose socket this address is, as deploy/systemd has them; empty where it is none."""
+    found = re.match(r"rtsp://(?:[^/]*@)?(?:127\.0\.0\.1|localhost):855(\d)(?:/|$)", source)
+    return found[1] if found else ""
 
 
 def _video(root: Path) -> list[Path]:

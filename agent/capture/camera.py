@@ -32,11 +32,11 @@ _LOOK_EVERY_S = 1.0
 #: Mean absolute difference of two small grey pictures, of 255. A sensor's noise, averaged over the small picture's
 #: pixels, and the grain of a codec stay above it even in a still scene; a repeated picture is exactly 0. A picture
 #: frozen before an encoder that refines it anew with every key frame is not told from a still scene.
-_FROZEN_BELOW = 0.01
+FROZEN_BELOW = 0.01
 #: A picture that stays exactly the same for so long is frozen, seconds: longer than a codec skips a still scene.
 FROZEN_S = 20.0
 #: A picture with no pixel brighter than this, of 255, is black: a covered lens still leaks some light, and noise.
-_BLACK_BELOW = 6
+BLACK_BELOW = 6
 _READ_TIMEOUT_S = 0.5
 
 
@@ -60,10 +60,10 @@ class Sight:
             return self._trouble
         self._looked_at = now
         small = cv2.resize(frame.image[..., 1], (64, 36), interpolation=cv2.INTER_AREA)
-        if self._last is None or cv2.norm(small, self._last, cv2.NORM_L1) / small.size >= _FROZEN_BELOW:
+        if self._last is None or cv2.norm(small, self._last, cv2.NORM_L1) / small.size >= FROZEN_BELOW:
             self._changed_at = now
         self._last = np.asarray(small, np.uint8)
-        if int(small.max()) < _BLACK_BELOW:
+        if int(small.max()) < BLACK_BELOW:
             self._trouble = "the picture is black: is the lens covered?"
         elif now - self._changed_at >= FROZEN_S:
             self._trouble = "the picture is frozen"

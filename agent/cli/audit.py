@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli import audit_attack, audit_capacity
-from agent.cli.common import AsJson, ConfigFile, fail, loaded
+from agent.cli.common import AsJson, ConfigFile, examples, fail, loaded
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -35,7 +35,14 @@ PublicKeyFile = Annotated[
 ]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        {
+            "sudo vigie audit show --limit 20": "the last things that left, in plain words",
+            "sudo vigie audit show --since 2026-11-23 --all": "also what stayed here: starts, deliveries, commands",
+        }
+    )
+)
 def show(
     config: ConfigFile = None,
     database: DatabaseFile = None,
@@ -91,7 +98,14 @@ def show(
         typer.echo("\nThis is what the log says; `vigie audit verify` checks that nobody changed it.")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        {
+            "sudo vigie audit verify": "did somebody change the log?",
+            "vigie audit verify --export cam-07.jsonl --public-key cam-07.pem --heads heads.jsonl": "at home",
+        }
+    )
+)
 def verify(
     config: ConfigFile = None,
     database: DatabaseFile = None,

@@ -18,6 +18,25 @@ ConfigFile = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+def examples(said: dict[str, str]) -> str:
+    """What stands below a command's help and in the manual page: a command line, and what it is for.
+
+    Args:
+        said: What each is for, by the command line.
+    """
+    return "\n".join(f"- `{line}`: {purpose}" for line, purpose in said.items())
+
+
+def say(text: str) -> None:
+    """Print a line for people: broken between words where the terminal is too narrow, whole in a file or a pipe."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console(highlight=False, markup=False).print(text)
+    else:
+        typer.echo(text)
+
+
 def fail(message: str, code: int) -> NoReturn:
     """Say on standard error what went wrong and end with an exit code of agent.cli.app."""
     for line in message.splitlines():

@@ -1,4 +1,4 @@
-"""`vigie events`: follow what is on the broker."""
+"""`vigie events`: follow what is on the broker, or what this device sends."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import json
 import queue
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.common import AsJson, ConfigFile, fail, loaded
+from agent.cli.common import AsJson, ConfigFile, fail, loaded, say
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from agent.relay.audit_tail import Added
     from agent.settings import Settings
 
 SHOWN = 20
+#: How often the journal is looked at, seconds.
+_POLL_S = 0.5
 
 
 def events(
@@ -28,13 +32,24 @@ def events(
     topic: Annotated[
         str | None, typer.Option(help="Topic filter.  [default: all of this device]", show_default=False)
     ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="What this device sends, from its own journal: works without a broker.")
+    ] = False,
+    past: Annotated[int, typer.Option(min=0, help="With --local: entries of the past that are shown first.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Follow the broker's topics as a live table, or as one JSON line a message. Ctrl-C ends it."""
+    """Follow the broker's topics as a live table, or as one JSON line a message. Ctrl-C ends it.
+
+    With `--local` each line says in plain words what leaves, and how long its delivery took; it needs to read the
+    journal, which belongs to the agent: `sudo vigie events --local`.
+    """
     from rich.console import Console
     from rich.live import Live
 
     settings = loaded(config)
+    if local:
+        _follow_journal(settings, past, as_json)
+        return
     console = Console()
     # Printed here and not in the client's thread, where a closed pipe would be an exception nobody catches.
     messages: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
@@ -51,6 +66,52 @@ def events(
                 event = _parsed(payload)
                 if "/event/" in name and is_event(event):
                     last.append(event)
+
+
+def _follow_journal(settings: Settings, past: int, as_json: bool) -> None:
+    from agent.relay.audit_read import AuditError
+    from agent.relay.audit_tail import Tail
+    from agent.relay.journal import DATABASE
+
+    try:
+        tail = Tail(settings.journal.folder / DATABASE, past)
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                for line in map(json_of if as_json else words_of, tail.new()):
+                    if line:
+                        (typer.echo if as_json else say)(line)
+                time.sleep(_POLL_S)
+    except AuditError as error:
+        fail(str(error), 3)
+
+
+def words_of(added: Added) -> str:
+    """A line for people; empty for what stays on the device."""
+    from agent.relay.audit import MESSAGES
+    from agent.relay.audit_words import clock, words
+
+    entry = added.entry
+    if added.released is not None:
+        return f"{clock(entry.at)}  delivered in {added.after_s:.1f} s: {place_of(added.released)}"
+    if entry.kind in MESSAGES | {"released", "salvaged", "evicted"}:
+        return f"{clock(entry.at)}  {words(entry)}"
+    return ""
+
+
+def json_of(added: Added) -> str:
+    """A line for programs."""
+    from agent.relay.audit_words import words
+
+    entry = added.entry
+    said = {"seq": entry.seq, "at": entry.at, "kind": entry.kind, "event": entry.event, "body": entry.body}
+    return json.dumps({**said, "words": words(entry), "after_s": added.after_s})
+
+
+def place_of(event: dict[str, Any]) -> str:
+    """What an event is, and where."""
+    zone = event["data"].get("zone")
+    label = str(event["type"]).removeprefix("vigie.").removesuffix(".v1")
+    return f"{label} in zone {zone}" if zone else label
 
 
 def _parsed(payload: bytes) -> Any:

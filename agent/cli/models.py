@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.common import AsJson, ConfigFile, fail, loaded
+from agent.cli.common import AsJson, ConfigFile, examples, fail, loaded
 from agent.inference.backend import ENGINES
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def verify(
     raise typer.Exit(int(any(file.state in wrong for _, file in files)))
 
 
-@app.command()
+@app.command(epilog=examples({"sudo vigie models pull yolox-nano": "for every user of this machine"}))
 def pull(
     names: Annotated[list[str], typer.Argument(help="Names of networks.")],
     folder: Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.common import AsJson, ConfigFile, fail, loaded
+from agent.cli.common import AsJson, ConfigFile, examples, fail, loaded
 
 if TYPE_CHECKING:
     from agent.policy import DetectorPolicy, Policy
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="What may be detected on this device, and why.", no_args_is_help=True)
 
 
-@app.command()
+@app.command(epilog=examples({"vigie policy check": "what is on, what is refused, what ends"}))
 def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Explain what is on and why, what is refused, and what ends; exit code 1 if something is refused or has ended."""
     from agent.policy import PolicyError, load_policy, local_day

@@ -11,21 +11,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.common import AsJson, ConfigFile, fail, loaded
+from agent.cli import try_camera, try_clap, try_delivery
+from agent.cli.common import AsJson, ConfigFile, examples, fail, loaded
 from agent.settings import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
     from agent.perception.calibrate import Levels
 
 app = typer.Typer(no_args_is_help=True, help="Try one part of the device.")
+app.command(epilog=examples({"vigie test camera quay --seconds 60": "a minute to turn the focus ring"}))(
+    try_camera.camera
+)
+app.command(
+    epilog=examples(
+        {
+            "vigie test detector": "does the network run, and how fast",
+            "vigie test detector --camera quay": "walk before it: it counts whom it sees",
+        }
+    )
+)(try_camera.detector)
+app.command(epilog=examples({"vigie test clap --source device:USB": "any microphone by a part of its name"}))(
+    try_clap.clap
+)
+app.command(epilog=examples({"sudo vigie test broker": "each step, with its time"}))(try_delivery.broker)
+app.command(epilog=examples({"sudo vigie test end-to-end": "from your walk to the broker"}))(try_delivery.end_to_end)
 
 
-@app.callback()
-def _test() -> None:
-    """Keep `vigie test PART` a group, whatever number of parts there is."""
-
-
-@app.command()
+@app.command(
+    epilog=examples(
+        {
+            "vigie test mic": "its levels, over five seconds",
+            "vigie test mic --calibrate": "a minute of the place as it usually is, and what suits it into a drop-in",
+        }
+    )
+)
 def mic(
     config: ConfigFile = None,
     source: Annotated[

@@ -52,7 +52,11 @@ def open_database(path: Path) -> Iterator[sqlite3.Connection]:
         NoAuditError: there is none, or it has no signed log.
         AuditError: it is damaged.
     """
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        raise NoAuditError(f"{path}: {error.strerror}; run it as the user of the agent, or as root") from error
+    if not is_there:
         raise NoAuditError(f"{path}: there is no such file; run it as the user of the agent, or as root")
     try:
         with contextlib.closing(_connect(path)) as database:
@@ -104,6 +108,16 @@ def database_items(database: sqlite3.Connection) -> Iterator[Item]:
     pruned = (_row_pruned(*row) for row in database.execute("SELECT first, last, nodes FROM pruned ORDER BY first"))
     items: Iterable[Item] = heapq.merge(entries, pruned, key=lambda item: item.first)
     yield from items
+
+
+def entries_after(database: sqlite3.Connection, seq: int) -> list[Entry]:
+    """The entries behind a number, in their order.
+
+    Raises:
+        AuditError: a value is of a kind that the agent never writes.
+    """
+    rows = database.execute(f"SELECT {COLUMNS} FROM audit WHERE seq > ? ORDER BY seq", (seq,))  # noqa: S608 - fixed
+    return [_row_entry(*row) for row in rows]
 
 
 def _row_entry(seq: int, at: Any, kind: Any, event: Any, body: Any, previous: Any) -> Entry:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent.contract import Status
 from agent.device.clock import Source
@@ -88,7 +89,7 @@ def ask(path: Path) -> LocalStatus:
     """The status of the relay that listens at `path`.
 
     Raises:
-        LocalError: nobody listens there, or this user may not ask.
+        LocalError: nobody listens there, this user may not ask, or the answer is that of another version.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
@@ -100,4 +101,7 @@ def ask(path: Path) -> LocalStatus:
             error.errno,
             f"{path}: no agent answers there ({error.strerror or error}); is it running, and are you allowed?",
         ) from error
-    return LocalStatus.model_validate_json(document)
+    try:
+        return LocalStatus.model_validate_json(document)
+    except ValidationError as error:
+        raise LocalError(errno.EPROTO, f"{path}: the agent that answers there is of another version") from error

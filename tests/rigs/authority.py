@@ -24,8 +24,10 @@ class Authority:
         certificate = self._build(self._name, self._key, authority=True)
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _build(self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool) -> x509.Certificate:
-        now = dt.datetime.now(dt.timezone.utc)
+    def _build(
+        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, authority: bool, age: dt.timedelta = dt.timedelta()
+    ) -> x509.Certificate:
+        now = dt.datetime.now(dt.timezone.utc) - age
         names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
@@ -56,11 +58,11 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
 
-    def issue(self, common_name: str) -> tuple[Path, Path]:
-        """A certificate and its key, as files."""
+    def issue(self, common_name: str, age: dt.timedelta = dt.timedelta()) -> tuple[Path, Path]:
+        """A certificate and its key, as files; it serves for a day, and was made so long ago."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._build(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]), key, authority=False
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]), key, authority=False, age=age
         )
         cert_file, key_file = self._folder / f"{common_name}.pem", self._folder / f"{common_name}.key"
         cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))

@@ -7,11 +7,11 @@ Who is in the picture must not be in the drawing, also whom the detector misses.
    sensor's noise, since people do not stand like stones;
 3. it looks as it did when it was free before, so that what comes and stays is not taken for the place.
 
-`Presence` says which places are free; `Background` takes pixels of free places alone, from stretches of time that lie
-`SPAN_S` apart and agree, averages them, and draws one stroke a cell where the average has an edge. A drawn cell is never
-drawn anew; it is only ever taken away, when what is there changes for good. So all that reaches the drawing of a person
-is that somebody is there, which keeps a cell empty. When the whole view changes, as it does while somebody turns the
-camera, everything is forgotten.
+`Presence` says which places are free; `Background` takes pixels of free places alone, from looks that span `SPAN_S` and
+agree, averages them, and draws one stroke a cell where the average has an edge. A drawn cell is never drawn anew; it is
+only ever taken away, when what is there changes for good. So all that reaches the drawing of a person is that somebody
+is there, which keeps a cell empty. When the whole view changes, as it does while somebody turns the camera, everything
+is forgotten.
 
 The medians and averages of many pictures have long been used to see a scene without those who pass (Lo and Velastin,
 ISIMP 2001); strokes are from the structure tensor (Bigün and Granlund, ICCV 1987).
@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -57,6 +58,9 @@ _BOX_SHARE, _BOX_CELLS = 0.3, 2
 _FORGET_S = 20.0
 #: More than this share changed at once is another view, or another light.
 _OTHER_VIEW = 0.6
+#: What differs by less, after all is brought to one brightness, looks alike; and how far apart dark and bright must be
+#: for a line through both, grey levels.
+_ALIKE, _CONTRAST = 25.0, 10.0
 #: Least strength of an edge, grey levels a pixel; and how much more one way than across.
 _EDGE, _STRAIGHT = 7.0, 0.25
 #: Directions of a stroke; cell values are 0 (not known), 1 (known, no edge), and 2 and above: an edge along
@@ -101,6 +105,36 @@ def _grown(cells: Bools, by: int) -> Bools:
     return np.asarray(cv2.dilate(cells.astype(np.uint8), kernel) > 0)
 
 
+def _as_bright(now: Floats, before: Floats, where: Bools | None = None) -> Floats:
+    """A small picture as bright as one before, though the camera has changed its exposure.
+
+    A straight line through the medians of the darker and of the brighter half of what looks alike in both, twice: what
+    is far from the line of all belongs to something that moves.
+
+    Args:
+        now: (H, W).
+        before: (H, W).
+        where: (H, W) bool: what may be looked at; None: everything.
+    """
+    x, y = (now[::3, ::3].ravel(), before[::3, ::3].ravel()) if where is None else (now[where], before[where])
+    gain, offset = 1.0, float(np.median(y - x))
+    for _ in range(2):
+        alike = np.abs(gain * x + offset - y) < _ALIKE
+        if not alike.any():
+            break
+        a, b = x[alike], y[alike]
+        bright = a > np.median(a)
+        if not bright.any():
+            break
+        x0, x1 = float(np.median(a[~bright])), float(np.median(a[bright]))
+        y0, y1 = float(np.median(b[~bright])), float(np.median(b[bright]))
+        if x1 - x0 < _CONTRAST:
+            break
+        gain = float(np.clip((y1 - y0) / (x1 - x0), 0.5, 2.0))
+        offset = y0 - gain * x0
+    return np.asarray(gain * now + offset, np.float32)
+
+
 class Presence:
     """Where somebody or something may be, on one camera: at its own risk of taking a place for taken that is free."""
 
@@ -133,7 +167,7 @@ class Presence:
             self._before.clear()
             changed[:] = True
         taken = _grown(_cells(changed), _AROUND)
-        for x0, y0, x1, y1 in self._places(boxes, image.shape[1], image.shape[0]):
+        for x0, y0, x1, y1 in self._places(boxes, image.shape[1]):
             taken[y0:y1, x0:x1] = True
         self._quiet_since[taken] = time
         self._before.append(grey)
@@ -147,8 +181,7 @@ class Presence:
         for number, ago in enumerate(_AGO):
             if len(self._before) < ago:
                 break
-            off = grey - self._before[-ago]
-            off = np.abs(off - np.median(off))
+            off = np.abs(_as_bright(grey, self._before[-ago]) - self._before[-ago])
             changed |= off > np.maximum(_CHANGED, _TIMES_USUAL * self._usual)
             if not number:
                 still = np.minimum(off, _CHANGED)  # what somebody does to a pixel must not become usual there
@@ -156,7 +189,7 @@ class Presence:
         return changed
 
     @staticmethod
-    def _places(boxes: FloatArray, width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
+    def _places(boxes: FloatArray, width: int) -> Iterator[tuple[int, int, int, int]]:
         """Cells of boxes with what is around them: x0, y0, x1, y1."""
         cell = width / CELLS
         for x0, y0, x1, y1 in boxes.tolist():
@@ -199,12 +232,14 @@ class Background:
             self._begin(look.grey.shape)
         mean = self._mean()
         seen = self._looks > 0
-        off = np.abs(look.grey - mean) > _CHANGED
+        sure = np.asarray(_pixels(look.free & seen), np.bool_)
+        grey = _as_bright(look.grey, mean, sure) if sure.any() else look.grey
+        off = np.abs(grey - mean) > _CHANGED
         other = look.free & seen & _cells(off)
         same = look.free & ~other
         self._since = np.where(same & ~seen, look.time, self._since).astype(np.float32)
         fresh = same & ~self._known
-        self._sum += look.grey * _pixels(fresh)
+        self._sum += grey * _pixels(fresh)
         self._looks += fresh
         self._other_since[same] = np.inf
         self._other_since[other] = np.minimum(self._other_since[other], look.time)
@@ -232,7 +267,10 @@ class Background:
             self.drawing[new] = strokes(self._mean())[new]
 
 
-def _pixels(cells: NDArray[np.bool_] | NDArray[np.int32]) -> NDArray[np.generic]:
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+def _pixels(cells: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """The same for each pixel of the cells."""
     return cells.repeat(_PX, axis=0).repeat(_PX, axis=1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from agent.cli import (
+    aim,
     audit,
     bench,
     config,
@@ -49,6 +50,7 @@ app.command()(demo.demo)
 app.command()(run.sense)
 app.command()(relay.relay)
 app.command()(status.status)
+app.command()(aim.aim)
 app.command()(events.events)
 app.command()(version.version)
 app.command()(replay.replay)

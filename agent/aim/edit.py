@@ -76,7 +76,7 @@ def parse_drawing(document: bytes) -> Drawing:
 
 
 def changed(camera: CameraSettings, drawing: Drawing) -> dict[str, Any]:
-    """The table of a camera with its zones as drawn; rules follow a zone with another name, and go with one that is gone.
+    """The table of a camera with its zones as drawn; rules follow a zone that is renamed, and go with one deleted.
 
     Args:
         camera: As it is configured.

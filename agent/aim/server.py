@@ -140,29 +140,23 @@ class Desk:
             uid: Account that asks.
         """
         host = headers.get("host", "")
-        if not _HOST.fullmatch(host):
-            return Reply.refuse(http.HTTPStatus.MISDIRECTED_REQUEST, "open this page as http://localhost:PORT/")
         try:
             parts = urlsplit(target)
             query = parse_qs(parts.query, max_num_fields=4, strict_parsing=bool(parts.query))
         except ValueError:
             return Reply.refuse(http.HTTPStatus.BAD_REQUEST, "no address of this page")
-        if parts.scheme or parts.netloc or parts.fragment:
-            return Reply.refuse(http.HTTPStatus.BAD_REQUEST, "no address of this page")
-        if self._session.over:
-            return Reply.refuse(http.HTTPStatus.GONE, "this view is over: start another one with `vigie aim`")
+        if not _HOST.fullmatch(host) or parts.scheme or parts.netloc or parts.fragment:
+            return Reply.refuse(http.HTTPStatus.MISDIRECTED_REQUEST, "open this page as http://localhost:PORT/")
         with self._lock:
-            if method == "GET" and parts.path == "/" and "token" in query:
+            redeems = method == "GET" and parts.path == "/" and "token" in query
+            if self._session.over:
+                return Reply.refuse(http.HTTPStatus.GONE, "this view is over: start another one with `vigie aim`")
+            if redeems:
                 return self._redeem(query["token"][0], uid)
-            if not self._session.knows(_cookie(headers)):
-                return Reply.refuse(
-                    http.HTTPStatus.FORBIDDEN, "open the address that `vigie aim` printed; it is good once"
-                )
-            if method == "GET" and not query:
-                return self._get(parts.path)
-            if method == "POST" and not query:
-                return self._post(parts.path, host, headers, body, uid)
-        return Reply.refuse(http.HTTPStatus.METHOD_NOT_ALLOWED, "GET and POST alone")
+            if query or not self._session.knows(_cookie(headers)):
+                reason = "open the address that `vigie aim` printed; it is good once"
+                return Reply.refuse(http.HTTPStatus.FORBIDDEN, reason)
+            return self._get(parts.path) if method == "GET" else self._post(parts.path, host, headers, body, uid)
 
     def _redeem(self, token: str, uid: int) -> Reply:
         cookie = self._session.redeem(token)
@@ -223,11 +217,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "vigie", ""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+    def do_GET(self) -> None:
         """Answer a GET."""
         self._answer()
 
-    def do_POST(self) -> None:  # noqa: N802 - the name is http.server's
+    def do_POST(self) -> None:
         """Answer a POST."""
         self._answer()
 
@@ -334,7 +328,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke says nothing worth keeping."""
         del request, client_address
-        log.debug("event=connection_broke", exc_info=True)
+        log.debug("event=connection_broke")
 
 
 def listen(path: Path) -> socket.socket:

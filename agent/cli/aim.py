@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import socket
 import time
@@ -93,21 +92,22 @@ def _call_unit() -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
             knock.connect(str(UNIT_SOCKET))
             knock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            _say(_token(), UNIT_SOCKET)
+            token = _token()
     except PermissionError:
         fail(f"you may not open it: {getpass.getuser()} is not in group vigie-tech", 3)
     except OSError as error:
         fail(f"{UNIT_SOCKET}: {error.strerror or error}", 3)
+    _say(token, UNIT_SOCKET)
 
 
 def _token() -> str:
     """The token, once the view has left it there."""
     deadline = time.monotonic() + _WAIT_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError):
-            return UNIT_TOKEN.read_text(encoding="ascii")
+    while not UNIT_TOKEN.exists():
+        if time.monotonic() > deadline:
+            fail("the view does not open: journalctl -u vigie-aim says why", 3)
         time.sleep(0.2)
-    fail("the view does not open: journalctl -u vigie-aim says why", 3)
+    return UNIT_TOKEN.read_text(encoding="ascii")
 
 
 def _say(token: str, path: Path) -> None:

@@ -2,9 +2,10 @@
 
 Who is in the picture must not be in the drawing, also whom the detector misses. So a place counts as free only while
 
-1. it is far from every detection, down to guesses that nothing else would believe, and from every predicted track;
-2. nothing near it has changed for `QUIET_S`: against half a second, two and eight seconds ago, by little more than the
-   sensor's noise, since people do not stand like stones;
+1. it is beside every detection, down to guesses that nothing else would believe, and every predicted track, and has
+   been for `QUIET_S`;
+2. nothing that no detection explains has changed near it for as long: against half a second, two and eight seconds ago,
+   by little more than the sensor's noise, since people do not stand like stones;
 3. it looks as it did when it was free before, so that what comes and stays is not taken for the place.
 
 `Presence` says which places are free; `Background` takes pixels of free places alone, from looks that span `SPAN_S` and
@@ -61,6 +62,8 @@ _OTHER_VIEW = 0.6
 #: What differs by less, after all is brought to one brightness, looks alike; and how far apart dark and bright must be
 #: for a line through both, grey levels.
 _ALIKE, _CONTRAST = 25.0, 10.0
+#: Every so manieth pixel tells the brightness of all.
+_EVERY = 7
 #: Least strength of an edge, grey levels a pixel; and how much more one way than across.
 _EDGE, _STRAIGHT = 7.0, 0.25
 #: Directions of a stroke; cell values are 0 (not known), 1 (known, no edge), and 2 and above: an edge along
@@ -105,7 +108,7 @@ def _grown(cells: Bools, by: int) -> Bools:
     return np.asarray(cv2.dilate(cells.astype(np.uint8), kernel) > 0)
 
 
-def _as_bright(now: Floats, before: Floats, where: Bools | None = None) -> Floats:
+def _as_bright(now: Floats, before: Floats, where: Bools) -> Floats:
     """A small picture as bright as one before, though the camera has changed its exposure.
 
     A straight line through the medians of the darker and of the brighter half of what looks alike in both, twice: what
@@ -114,9 +117,11 @@ def _as_bright(now: Floats, before: Floats, where: Bools | None = None) -> Float
     Args:
         now: (H, W).
         before: (H, W).
-        where: (H, W) bool: what may be looked at; None: everything.
+        where: (H, W) bool: what may be looked at.
     """
-    x, y = (now[::3, ::3].ravel(), before[::3, ::3].ravel()) if where is None else (now[where], before[where])
+    x, y = now[where][::_EVERY], before[where][::_EVERY]
+    if not len(x):
+        return now
     gain, offset = 1.0, float(np.median(y - x))
     for _ in range(2):
         alike = np.abs(gain * x + offset - y) < _ALIKE
@@ -136,12 +141,12 @@ def _as_bright(now: Floats, before: Floats, where: Bools | None = None) -> Float
 
 
 class Presence:
-    """Where somebody or something may be, on one camera: at its own risk of taking a place for taken that is free."""
+    """Where somebody or something may be, on one camera: it rather takes a free place for taken than the other way."""
 
     def __init__(self) -> None:
-        self._before: deque[Floats] = deque(maxlen=max(_AGO))
-        self._quiet_since: Floats | None = None
-        self._usual: Floats | None = None
+        self._before: deque[tuple[Floats, Bools]] = deque(maxlen=max(_AGO))
+        self._quiet_since = np.zeros((0, CELLS), np.float32)
+        self._usual = np.zeros((0, CELLS * _PX), np.float32)
         self.moved = False
         """Whether the last look was at another view."""
 
@@ -154,39 +159,44 @@ class Presence:
             boxes: (N, 4) float32, x0 y0 x1 y1, pixels: everything that may be somebody.
         """
         grey = small_grey(image)
-        self.moved = False
-        if self._before and self._before[-1].shape != grey.shape:
+        if self._usual.shape != grey.shape:
             self._before.clear()
-        if not self._before or self._quiet_since is None or self._usual is None:
-            rows = grey.shape[0] // _PX
-            self._quiet_since = np.full((rows, CELLS), time, np.float32)
+            self._quiet_since = np.full((grey.shape[0] // _PX, CELLS), time, np.float32)
             self._usual = np.zeros_like(grey)
-        changed = self._changed(grey)
-        if changed.mean() > _OTHER_VIEW:
-            self.moved = True
+        known = np.zeros(self._quiet_since.shape, np.bool_)
+        for x0, y0, x1, y1 in self._places(boxes, image.shape[1]):
+            known[y0:y1, x0:x1] = True
+        changed, share = self._changed(grey, known)
+        self.moved = share > _OTHER_VIEW
+        if self.moved:
             self._before.clear()
             changed[:] = True
-        taken = _grown(_cells(changed), _AROUND)
-        for x0, y0, x1, y1 in self._places(boxes, image.shape[1]):
-            taken[y0:y1, x0:x1] = True
-        self._quiet_since[taken] = time
-        self._before.append(grey)
-        known = len(self._before) == self._before.maxlen
-        return Look(time, grey, (time - self._quiet_since >= QUIET_S) if known else np.zeros_like(taken))
+        self._quiet_since[_grown(changed, _AROUND) | known] = time
+        self._before.append((grey, known))
+        full = len(self._before) == self._before.maxlen
+        return Look(time, grey, (time - self._quiet_since >= QUIET_S) & full)
 
-    def _changed(self, grey: Floats) -> Bools:
-        """(H, W): what differs from before, all of it brighter or darker taken off."""
-        assert self._usual is not None  # noqa: S101 - look() has made it
-        changed = np.zeros(grey.shape, np.bool_)
+    def _changed(self, grey: Floats, known: Bools) -> tuple[Bools, float]:
+        """(rows, 96): what differs from before and is not what a box tells of, and the share of the picture that differs.
+
+        Around a box nothing is free in any case; only what moves beyond it may be somebody whom no box tells of.
+        """
+        changed = np.zeros(known.shape, np.bool_)
+        share = 0.0
         for number, ago in enumerate(_AGO):
             if len(self._before) < ago:
                 break
-            off = np.abs(_as_bright(grey, self._before[-ago]) - self._before[-ago])
-            changed |= off > np.maximum(_CHANGED, _TIMES_USUAL * self._usual)
+            before, known_then = self._before[-ago]
+            told = known | known_then
+            beside = np.asarray(~_pixels(told))
+            off = np.abs(_as_bright(grey, before, beside) - before)
+            differs = off > np.maximum(_CHANGED, _TIMES_USUAL * self._usual)
+            changed |= _cells(differs) & ~told
+            share = max(share, float(differs.mean()))
             if not number:
                 still = np.minimum(off, _CHANGED)  # what somebody does to a pixel must not become usual there
-                self._usual += (still - self._usual) * 0.02
-        return changed
+                self._usual += np.where(beside, (still - self._usual) * 0.02, 0)
+        return changed, share
 
     @staticmethod
     def _places(boxes: FloatArray, width: int) -> Iterator[tuple[int, int, int, int]]:
@@ -232,8 +242,7 @@ class Background:
             self._begin(look.grey.shape)
         mean = self._mean()
         seen = self._looks > 0
-        sure = np.asarray(_pixels(look.free & seen), np.bool_)
-        grey = _as_bright(look.grey, mean, sure) if sure.any() else look.grey
+        grey = _as_bright(look.grey, mean, _pixels(look.free & seen))
         off = np.abs(grey - mean) > _CHANGED
         other = look.free & seen & _cells(off)
         same = look.free & ~other

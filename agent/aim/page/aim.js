@@ -66,6 +66,8 @@ function size() {
   const grid = seen() && seen().grid[1] ? seen().grid : [96, 54];
   return [grid[0] * CELL, grid[1] * CELL];
 }
+// Units of the drawing to a pixel of the screen: what is held with a finger is as large on every screen.
+const unit = () => Math.max(0.8, size()[0] / ($("view").clientWidth || size()[0]));
 const place = ([x, y]) => { const [w, h] = size(); return [x * w, y * h]; };
 const middle = (points) => [0, 1].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
 
@@ -101,7 +103,8 @@ function drawView() {
   $("unknown").setAttribute("d", unknown);
   $("markers").replaceChildren();
   for (const [kind, x, y] of now.markers) {
-    element($("markers"), "use", { href: kind ? "#vehicle" : "#person", x: (x + 0.5) * CELL, y: (y + 0.5) * CELL });
+    const where = `translate(${(x + 0.5) * CELL} ${(y + 0.5) * CELL}) scale(${0.8 * unit()})`;
+    element($("markers"), "use", { href: kind ? "#vehicle" : "#person", transform: where });
   }
   $("state").textContent = `${words.states[now.state] || now.state}, ${Math.floor(100 * known / (columns * rows))} % ${words.seen}`;
 }
@@ -118,7 +121,7 @@ function drawZones() {
     const polygon = element($("zones"), "polygon", { points, class: `zone${index === chosen ? " chosen" : ""}${lit}`, "data-zone": zone.name });
     polygon.addEventListener("click", () => { if (!sketch) choose(index); });
     const [x, y] = place(middle(zone.polygon));
-    element($("zones"), "text", { x, y, class: "label", "text-anchor": "middle" }, zone.name);
+    element($("zones"), "text", { x, y, class: "label", "text-anchor": "middle", "font-size": 15 * unit() }, zone.name);
     if (zone.direction) {
       const [tx, ty] = tip(zone);
       element($("zones"), "path", { class: "arrow", d: `M${x} ${y}L${tx} ${ty}` });
@@ -172,7 +175,7 @@ function drawHandles() {
 function handle(id, label, where, kind, does) {
   const [x, y] = where();
   const knob = element($("handles"), "circle", {
-    cx: x, cy: y, r: 13, class: `handle${kind}`, tabindex: 0, role: "button", "aria-label": label, "data-handle": id,
+    cx: x, cy: y, r: 11 * unit(), class: `handle${kind}`, tabindex: 0, role: "button", "aria-label": label, "data-handle": id,
   });
   knob.addEventListener("pointerdown", (event) => {
     event.preventDefault();

@@ -13,8 +13,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 MAX_WORD = 256
-#: User that the view's unit runs as.
-AIM_USER = "vigie-aim"
 #: Longest that a view lasts, minutes.
 MOST_MINUTES = 10
 

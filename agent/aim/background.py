@@ -122,7 +122,7 @@ def _as_bright(now: Floats, before: Floats, where: Bools) -> Floats:
     x, y = now[where][::_EVERY], before[where][::_EVERY]
     if not len(x):
         return now
-    gain, offset = 1.0, float(np.median(y - x))
+    gain, offset = 1.0, _in_steps(float(np.median(y - x)), 2)
     for _ in range(2):
         alike = np.abs(gain * x + offset - y) < _ALIKE
         if not alike.any():
@@ -135,9 +135,14 @@ def _as_bright(now: Floats, before: Floats, where: Bools) -> Floats:
         y0, y1 = float(np.median(b[~bright])), float(np.median(b[bright]))
         if x1 - x0 < _CONTRAST:
             break
-        gain = float(np.clip((y1 - y0) / (x1 - x0), 0.5, 2.0))
-        offset = y0 - gain * x0
+        gain = _in_steps(float(np.clip((y1 - y0) / (x1 - x0), 0.5, 2.0)), 100)
+        offset = _in_steps((y0 + y1 - gain * (x0 + x1)) / 2, 2)
     return np.asarray(gain * now + offset, np.float32)
+
+
+def _in_steps(value: float, steps: int) -> float:
+    """Rounded, so that what is a little otherwise elsewhere makes no difference here."""
+    return round(value * steps) / steps
 
 
 class Presence:
@@ -177,7 +182,7 @@ class Presence:
         return Look(time, grey, (time - self._quiet_since >= QUIET_S) & full)
 
     def _changed(self, grey: Floats, known: Bools) -> tuple[Bools, float]:
-        """(rows, 96): what differs from before and is not what a box tells of, and the share of the picture that differs.
+        """(rows, 96): what differs from before and no box tells of, and the share of the picture that differs.
 
         Around a box nothing is free in any case; only what moves beyond it may be somebody whom no box tells of.
         """

@@ -190,7 +190,8 @@ class LocalZones:
     def _as_written(self, tables: list[dict[str, Any]]) -> Settings:
         """The configuration as it is read now, if its cameras are these."""
         settings = load(self._config)
-        if _tables(settings.cameras) != _tables(CameraSettings.model_validate(table) for table in tables):
+        wanted = [CameraSettings.model_validate(table) for table in tables]
+        if [c.model_dump() for c in settings.cameras] != [c.model_dump() for c in wanted]:
             stronger = origin(layers(self._config), ["camera"])
             raise SettingsError([f"camera: {stronger} is stronger than {self.path}: change the zones there"])
         return settings

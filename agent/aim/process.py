@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 
 #: The page's document is made anew so often at most, seconds.
 VIEW_S = 1.0
-#: Whatever may be somebody keeps a place out of the drawing: detections down to this score. Lower ones tell of nothing but
-#: posts and signs, and would keep these out too.
+#: Whatever may be somebody keeps a place out of the drawing: detections down to this score. Lower ones are posts and
+#: signs, and would keep these out too.
 GUESS = 0.05
 _TICK_S = 0.25
 _ANSWER_S = 5.0

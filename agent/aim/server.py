@@ -8,7 +8,7 @@ rebinding), and what changes something must come from the page itself (`Origin`)
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import grp
 import http
 import json
@@ -242,6 +242,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes | Reply:
         lengths = self.headers.get_all("Content-Length", [])
+        if self.request_version == "HTTP/0.9":
+            self.request_version = self.protocol_version
+            return Reply.refuse(http.HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1")
         names = [name.lower() for name in self.headers]
         if "transfer-encoding" in names or len(set(names)) < len(names):
             return Reply.refuse(http.HTTPStatus.BAD_REQUEST, "each header once, and no Transfer-Encoding")
@@ -342,9 +345,8 @@ def listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if path.is_socket():
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
-                probe.connect(str(path))
-                raise pipe.PipeError(98, f"{path}: another view is open there")
+            if _alive(path):
+                raise pipe.PipeError(errno.EADDRINUSE, f"{path}: another view is open there")
             path.unlink()
         listener.bind(str(path))
         path.chmod(0o660)
@@ -355,3 +357,12 @@ def listen(path: Path) -> socket.socket:
             raise
         raise pipe.PipeError(error.errno, f"{path}: cannot listen: {error.strerror}") from error
     return listener
+
+
+def _alive(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -1,7 +1,7 @@
 """Who may look, and until when: a token that is good once, then a cookie, and an end that nothing puts off.
 
 A token that was used makes place for another one, for a technician who changes from the laptop to the phone; whoever
-comes with it takes the view over.
+comes with it takes the view over. A view that nobody looks at ends by itself: the device senses nothing meanwhile.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+
+#: Time without anybody who looks, after which a view ends, seconds.
+IDLE_S = 90.0
 
 
 class Session:
@@ -29,6 +32,7 @@ class Session:
         self._cookie: str | None = None
         self._clock = clock
         self._end = clock() + seconds
+        self._asked_at = clock()
         self._ended = False
         self._lock = threading.Lock()
 
@@ -40,7 +44,8 @@ class Session:
     @property
     def over(self) -> bool:
         """Whether nobody may look any more."""
-        return self._ended or self._clock() >= self._end
+        now = self._clock()
+        return self._ended or now >= self._end or now - self._asked_at >= IDLE_S
 
     def end(self) -> None:
         """End it before its time."""
@@ -57,4 +62,7 @@ class Session:
     def knows(self, cookie: str) -> bool:
         """Whether somebody with this cookie may look now."""
         known = self._cookie
-        return not self.over and known is not None and hmac.compare_digest(cookie.encode(), known.encode())
+        if self.over or known is None or not hmac.compare_digest(cookie.encode(), known.encode()):
+            return False
+        self._asked_at = self._clock()
+        return True

@@ -13,7 +13,8 @@ from pathlib import Path
 from agent import pipe
 from agent.canonical import canonical
 from agent.relay.journal import JournalFullError
-from agent.word import AIM_USER, MAX_WORD, Answer, Begin, WordError, parse_word
+from agent.settings import AIM_USER
+from agent.word import MAX_WORD, Answer, Begin, WordError, parse_word
 
 log = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ from agent.cli import (
     status,
     test,
     version,
+    zones,
 )
 from agent.cli import eval as evaluation
 
@@ -61,6 +62,7 @@ app.add_typer(contract.app, name="contract")
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(test.app, name="test")
+app.add_typer(zones.app, name="zones")
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(notice.app, name="notice")

@@ -720,9 +720,11 @@ class Status(_Closed):
     boot: BootId
     """The episodes of any other boot are over."""
     reasons: tuple[
-        Literal["camera", "microphone", "detector", "sense", "disk", "clock", "journal", "policy", "rate"], ...
+        Literal["camera", "microphone", "detector", "sense", "disk", "clock", "journal", "policy", "rate", "aiming"],
+        ...,
     ] = ()
-    """Why it is degraded; `policy` also, as a warning, from 30 days before a permission ends."""
+    """Why it is degraded; `policy` also, as a warning, from 30 days before a permission ends. `aiming`: a technician
+    looks at its view, so that sense waits."""
 
     @property
     def is_gone(self) -> bool:

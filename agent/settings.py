@@ -17,6 +17,7 @@ import difflib
 import hashlib
 import json
 import os
+import pwd
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,6 +46,8 @@ else:
     import tomli as tomllib
 
 DEFAULT_CONFIG = Path("/etc/vigie/vigie.toml")
+#: User of the technician's view, which may write drop-ins, and in them zones alone.
+AIM_USER = "vigie-aim"
 #: Environment variables of ours that are no settings.
 _NOT_SETTINGS = frozenset(
     {
@@ -467,6 +470,11 @@ def layers(config: Path | None = None, options: Mapping[str, Any] | None = None)
             found.append(Layer(str(file), read_toml(file)))
         except SettingsError as error:  # noqa: PERF203 - one bad file must not hide the next
             problems += error.problems
+    problems += [
+        f"{layer.origin}: belongs to {AIM_USER}, so it may hold [[camera]] and nothing else"
+        for layer in found
+        if set(layer.table) - {"camera"} and _is_drawn(Path(layer.origin))
+    ]
     try:
         found.append(Layer("environment", EnvSettingsSource(Settings)()))
     except EnvironmentValueError as error:
@@ -474,6 +482,14 @@ def layers(config: Path | None = None, options: Mapping[str, Any] | None = None)
     if problems:
         raise SettingsError(problems)
     return [*found, Layer("command line", dict(options or {}))]
+
+
+def _is_drawn(file: Path) -> bool:
+    """Whether the technician's view has written a file."""
+    try:
+        return file.stat().st_uid == pwd.getpwnam(AIM_USER).pw_uid
+    except (KeyError, OSError):
+        return False
 
 
 def origin(found: Sequence[Layer], path: Sequence[int | str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,19 @@ def test_a_schedule_is_days_and_minutes(text: str, days: Any, begin: int, end: i
 def test_anything_else_is_no_schedule(text: str) -> None:
     with pytest.raises(ValueError, match="is no schedule"):
         parse_schedule(text)
+
+
+def test_what_the_technicians_view_writes_may_hold_cameras_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "vigie.toml"
+    config.write_text("")
+    drawn = tmp_path / "vigie.toml.d" / "zz-zones.toml"
+    drawn.parent.mkdir()
+    drawn.write_text('[[camera]]\nname = "north"\nsource = "csi://0"\n')
+    me = pwd.getpwuid(drawn.stat().st_uid).pw_name
+    monkeypatch.setattr("agent.settings.AIM_USER", me)
+    assert load(config).cameras[0].name == "north"
+    drawn.write_text('[mqtt]\nhost = "elsewhere.example"\n')
+    with pytest.raises(SettingsError, match=r"zz-zones\.toml: belongs to .*, so it may hold \[\[camera\]\]"):
+        load(config)

@@ -18,7 +18,7 @@ from agent.perception.change import ChangeModel
 from agent.perception.flow import FlowModel
 from agent.perception.moving import Moving, backed, with_unknown_vehicles
 from agent.perception.patch import PatchChecker
-from agent.perception.scene import Detections, Need, Scene
+from agent.perception.scene import Detections, Need, Scene, Tracks
 from agent.perception.track import Tracker
 from agent.settings import CameraSettings, RuleSettings, SettingsError, parse_schedule
 
@@ -74,6 +74,8 @@ class Watch:
         self._idle = True
         self.persons = 0
         """Persons in the picture now."""
+        self.tracks = Tracks.empty()
+        """What is followed in the picture now."""
         taken = set()
         for rule in camera.rules if rules is None else rules:
             if (rule.type, rule.zone) in taken:
@@ -93,7 +95,7 @@ class Watch:
         if Need.UNKNOWN_VEHICLES in self._needs:
             height, width = frame.image.shape[:2]
             detections = with_unknown_vehicles(detections, moving, width, height)
-        tracks = self._tracker.update(frame.time, detections)
+        tracks = self.tracks = self._tracker.update(frame.time, detections)
         self.persons = int(persons(tracks).sum())
         flow = self._flow.update(frame.time, frame.image) if self._flow else None
         still = self._change.update(frame.time, frame.image, tracks, detections) if self._change else ()
@@ -110,7 +112,7 @@ class Watch:
         if self._idle:
             return []
         self._idle = True
-        self.persons = 0
+        self.persons, self.tracks = 0, Tracks.empty()
         self._begin_anew()
         return [change for _, behaviour in self._rules for change in behaviour.close(time)]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import typer
 
 from agent.cli import (
+    aim,
     audit,
     bench,
     certificate,
@@ -32,6 +33,7 @@ from agent.cli import (
     test,
     update,
     version,
+    zones,
 )
 from agent.cli import eval as evaluation
 from agent.cli.common import examples
@@ -83,6 +85,7 @@ app.command(
         }
     )
 )(events.events)
+app.command()(aim.aim)
 app.command()(version.version)
 app.command()(decommission.decommission)
 app.command()(man.man)
@@ -97,7 +100,7 @@ app.add_typer(logs.app, name="logs")
 app.add_typer(models.app, name="models")
 app.add_typer(test.app, name="test")
 app.add_typer(update.app, name="update")
-app.add_typer(audit.app, name="audit")
+app.add_typer(zones.app, name="zones")
 app.add_typer(policy.app, name="policy")
 app.add_typer(notice.app, name="notice")
 app.add_typer(fleet.app, name="fleet")

@@ -184,6 +184,15 @@ def _reported(body: dict[str, Any]) -> str:
     return f"told of its configuration: {wanted}{reason}; in force: {in_force}, with its zones and rules"
 
 
+def _aiming(body: dict[str, Any]) -> str:
+    return {
+        "begin": "{by} opened the technician's view for {minutes} minutes at most",
+        "look": "{by} looks at the technician's view: strokes and markers, never a picture",
+        "save": "{by} changed zones from the technician's view",
+        "end": "the technician's view is closed",
+    }[body["state"]].format_map(body)
+
+
 def _replaced(body: dict[str, Any]) -> str:
     return f"this log begins anew, since the one before was not usable ({body['reason']}); kept as {body['kept_as']}"
 
@@ -209,6 +218,7 @@ _TOLD: dict[str, Callable[[dict[str, Any]], str]] = {
     "resume": _shutter("opened"),
     "result": _result,
     "reported": _reported,
+    "aiming": _aiming,
     "replaced": _replaced,
     "migrated": _migrated,
 }

@@ -69,9 +69,11 @@ from agent.relay.permits import Permits
 from agent.relay.state import States
 from agent.relay.totals import DailyTotals
 from agent.relay.trial import Trial
+from agent.relay.word import Aiming
 from agent.settings import Settings, SettingsError
 from agent.supervise import AGAIN
 from agent.trust import TrustFile
+from agent.word import word_socket
 
 log = logging.getLogger(__name__)
 
@@ -201,6 +203,12 @@ class Relay:
         self._selector.register(link.wake, selectors.EVENT_READ, self._on_broker)
         self._local = LocalServer(settings.pipe.status_socket)
         self._selector.register(self._local.socket, selectors.EVENT_READ, self._on_ask)
+        self._aiming = Aiming(
+            word_socket(settings.pipe.status_socket),
+            self._selector,
+            lambda body: journal.record("aiming", body),
+            lambda: "the privacy shutter is closed" if self._commands.paused else None,
+        )
         self._sense_uids = _uids(settings.pipe.sense_user)
         self._listener = None if connection else pipe.listen(settings.pipe.socket)
         self._sense = connection
@@ -322,9 +330,18 @@ class Relay:
             self._trial.judge(self._said, _utc() if self._clock.synced else None)
         if self._commands.paused and self._health is not None and self._health.sense in _OPEN:
             self.control(Pause())  # the order may have found the pipe full
+        self._see_aiming()
         if not self._disk_full:
             self._record_said()
             self._tell_head()
+
+    def _see_aiming(self) -> None:
+        """End a view when the privacy shutter closes, and begin anew behind one that has changed the zones."""
+        if self._commands.paused and self._aiming.active:
+            self._aiming.end()
+        self._aiming.settle()
+        if self._aiming.saved:
+            self.restart()
 
     def _say(self, *messages: _Message) -> bool:
         """Record what is no event, and hand it to the connection; whether there is one.
@@ -676,6 +693,7 @@ class Relay:
             "rate": self._flooded(),
             "clock": not self._clock.synced,
             "policy": bool(self._permits.refused),
+            "aiming": self._aiming.active,
         }
         reasons += [reason for reason, so in own.items() if so]
         if health is None and not silent:
@@ -800,6 +818,7 @@ class Relay:
     def _close(self) -> None:
         self._link.stop()
         self._local.close()
+        self._aiming.close()
         for end in (self._sense, self._listener):
             if end is not None:
                 end.close()

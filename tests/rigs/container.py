@@ -163,6 +163,16 @@ class Container:
             raise AssertionError(f"{' '.join(command)}: {done.returncode}: {done.stdout}{done.stderr}")
         return done
 
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command inside, as root and outside of any unit, and leave it alone."""
+        return subprocess.Popen(
+            ["nsenter", "-t", self._leader, "-a", "--", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=self._console,
+            stderr=self._console,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        )
+
     def show(self, unit: str, *properties: str) -> list[str]:
         """Properties of a unit."""
         return [self.run("systemctl", "show", "-P", name, unit).stdout.strip() for name in properties]

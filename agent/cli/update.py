@@ -48,6 +48,7 @@ KeyPlace = Annotated[
         "--key", help="Public key that must have signed, or a folder of such.  [default: /etc/vigie/release-keys]"
     ),
 ]
+#: Anywhere else than on a device, nothing is started, and units are linked below it.
 Root = Annotated[Path, typer.Option(help="Where the releases are.", hidden=True)]
 Within = Annotated[
     float, typer.Option("--within-s", min=10, max=7200, help="Time in which it must have proved itself, seconds.")
@@ -279,7 +280,7 @@ _FACTS = ("version", "target", "machine", "python", "key_id", "installed_bytes",
 def _services(root: Path) -> Services:
     from agent.device.services import Services
 
-    return Services(root)
+    return Services(root, Path("/") if root == _ROOT else root)
 
 
 def _verified(bundle: Path, key: Path | None, progress: Progress) -> Manifest:

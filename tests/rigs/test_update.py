@@ -124,7 +124,8 @@ def test_nobody_notices_a_release_that_cannot_be_trusted(rig: Rig) -> None:
 
 
 def test_a_release_too_big_for_the_disk_is_refused_beforehand(rig: Rig) -> None:
-    rig.device.inside.run("fallocate", "-l", "350M", "/opt/vigie/ballast")
+    ballast = shutil.disk_usage(rig.device.root).free - (100 << 20)
+    rig.device.inside.run("fallocate", "-l", str(ballast), "/opt/vigie/ballast")
     try:
         said = rig.device.update("install", rig.bundle("0.3.0"), *QUICK, check=False)
         assert said["exit_code"] == 3

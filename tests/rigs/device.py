@@ -149,7 +149,7 @@ class Device:
 
     def update(self, *words: str, check: bool = True) -> dict[str, Any]:
         """What `vigie update … --json` says."""
-        done = self.inside.run(VIGIE, "update", *words, "--json", check=check)
+        done = self.inside.run(VIGIE, "update", *words, "--json", check=check, seconds=300)
         found: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"error": done.stderr}
         return {**found, "exit_code": done.returncode}
 

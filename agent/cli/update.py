@@ -249,14 +249,16 @@ def rollback(
 
 
 @app.command(hidden=True)
-def boot(root: Root = _ROOT) -> None:
+def boot(
+    boot_id: Annotated[str, typer.Argument(help="Names this boot.", show_default=False)], root: Root = _ROOT
+) -> None:
     """Count a boot of a release on trial; for vigie-update-boot.service."""
-    from agent.device.slots import Slots, boot_id
+    from agent.device.slots import Slots
 
     slots = Slots(root)
     with _ends(), slots.locked():
         before = slots.state().running
-        last = slots.boot(boot_id())
+        last = slots.boot(boot_id)
         if slots.state().running != before:
             _services(root).reload()
     if last is not None:

@@ -142,6 +142,17 @@ def test_what_does_not_fit_this_device_changes_nothing(vigie: Terminal, tmp_path
     assert "is not the same" in vigie.error
 
 
+def test_the_fourth_boot_on_trial_brings_the_old_release_back(vigie: Terminal) -> None:
+    vigie.install("0.1.0")
+    vigie.install("0.2.0", "--no-wait")
+    for number in range(4):
+        assert vigie("status")["running"] == "0.2.0"
+        done = CliRunner().invoke(app, ["update", "boot", f"{number:032x}", "--root", str(vigie.root)])
+        assert done.exit_code == 0
+    assert "result=failed" in done.stdout
+    assert vigie("status")["running"] == "0.1.0"
+
+
 def test_nothing_to_commit_and_nothing_to_go_back_to(vigie: Terminal) -> None:
     vigie("commit", code=2)
     vigie.install("0.1.0")

@@ -35,7 +35,7 @@ from device import Maker
 
 from agent.demo.clip import cache_folder
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
 
 CUTS = 10
 HERE = Path(__file__).parent
@@ -62,9 +62,10 @@ exec /usr/bin/python3 -B /rig/power_cut.py </dev/ttyS0 >/dev/ttyS0 2>&1
 _LINE = "quiet panic=-1 mitigations=off console=ttyS0 rdinit=/rig/init"
 #: Of Debian, what nothing here needs.
 _NOT_NEEDED = (
-    *("usr/share", "var", "usr/lib/x86_64-linux-gnu/gconv", "usr/lib/x86_64-linux-gnu/perl-base", "usr/lib/udev"),
-    *("usr/lib/systemd", "usr/lib/python3", "usr/sbin"),
+    *("usr/share", "var", "usr/sbin", "usr/lib/udev", "usr/lib/systemd", "usr/lib/apt", "usr/lib/python3"),
+    *(f"usr/lib/x86_64-linux-gnu/{name}" for name in ("gconv", "perl-base", "systemd", "pulseaudio")),
 )
+_PROGRAMS = {f"python3.{sys.version_info.minor}", "python3", "dash", "sh", "mount"}
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def boot(require: Callable[..., None], tmp_path_factory: pytest.TempPathFactory)
     subprocess.run(["mke2fs", "-q", "-t", "ext4", str(made.disk), "512M"], check=True, stdout=subprocess.DEVNULL)
     machine = Machine(made, made.disk, "-qmp", f"unix:{made.state.with_suffix('.qmp')},server=on,wait=off")
     try:
-        machine.until("READY")
+        machine.until("READY", 600)
         machine.save(made.state)
     finally:
         machine.cut()
@@ -273,9 +274,11 @@ def archived(root: Path) -> Iterator[bytes]:
         return head + bytes(-len(head) % 4) + content + bytes(-len(content) % 4)
 
     number = 0
-    for folder, folders, names in os.walk(root):
+    for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if Path(folder) / name not in left_out]
-        for name in [*folders, *names]:
+        if Path(folder) == root / "usr" / "bin":
+            files[:] = [name for name in files if name in _PROGRAMS]
+        for name in [*folders, *files]:
             path = Path(folder) / name
             mode = path.lstat().st_mode
             if stat.S_ISLNK(mode):

@@ -139,7 +139,7 @@ def machine(require: Callable[..., None], tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("life")
     fleet = Fleet(folder, ("manager", "rig"))
     broker, chrony = DeployedMosquitto(folder, fleet), Chrony(folder)
-    issued = fleet.settings(0, "manager.rig")
+    issued = fleet.settings(broker.port, "manager.rig")
     assert issued.cert_file is not None
     assert issued.key_file is not None
     with contextlib.ExitStack() as stack:
@@ -211,6 +211,7 @@ def test_what_happened_in_1970_leaves_with_its_time_when_the_clock_is_set(machin
 def test_its_end_is_told_and_leaves_nothing_of_it(machine: Machine) -> None:
     inside = machine.inside
     done = inside.run(VIGIE, "decommission", "--yes", "--json", check=False)
+    assert done.stdout, done.stderr
     found = json.loads(done.stdout)
     assert (done.returncode, found["told"], found["kept"]) == (0, True, []), done.stderr
     wait_for(lambda: machine.reader.state() == "decommissioned", 10, "the broker has the last word")

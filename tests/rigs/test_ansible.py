@@ -176,6 +176,10 @@ def integrator(
     until = dt.datetime.now(dt.timezone.utc).date() + dt.timedelta(days=90)
     entries = [ENTRY.format(type=label, until=until) for label in ("crowd.gathering", "crowd.density")]
     (folder / "policy.toml").write_text(POLICY + "".join(entries))
+    vigie = [str(control), "fleet", "keys"]
+    subprocess.run([*vigie, "make", str(folder / "room.pem")], check=True)
+    trusted = ["--role", "operate", "--name", "control room", "--trust-file", str(folder / "trust.toml")]
+    subprocess.run([*vigie, "trust", str(folder / "room.pem.pub"), *trusted], check=True)
     maker = Maker(folder / "maker")
     bundles = make_releases(maker)
     clip = data / "clips" / "pets2009_s2l1.mp4"
@@ -211,6 +215,8 @@ def inventory(it: Integrator, control: Path, bundles: Path, release_key: Path) -
         "vigie_agent_site": "old-port",
         "vigie_agent_broker_host": "broker",
         "vigie_agent_policy_file": str(it.folder / "policy.toml"),
+        "vigie_agent_trust_file": str(it.folder / "trust.toml"),
+        "vigie_agent_technicians": ["integrator"],
         "vigie_agent_cameras": [CAMERA],
         "vigie_agent_settings": {"clock": {"required": True}, "mqtt": {"backoff_max_s": 2}},
         "vigie_rollout_watch_s": 0,
@@ -270,6 +276,8 @@ def test_three_fresh_devices_tell_their_birth_and_send_an_event(integrator: Inte
         assert integrator.slots(name)["running"] == __version__
         assert integrator.on(name, "sudo stat -c %a:%U /etc/vigie/keys/device.key") == "600:root\n"
         assert "vigie-release" not in integrator.on(name, "ls -A /var/tmp")
+        assert "vigie-tech" in integrator.on(name, "groups")
+        assert "control room" in integrator.on(name, "cat /etc/vigie/trust.toml")
 
 
 def test_a_second_run_changes_nothing(integrator: Integrator) -> None:
@@ -327,3 +335,22 @@ def test_a_bad_release_stops_at_the_canary_which_goes_back(integrator: Integrato
     assert (state["phase"], state["running"]) == ("settled", good)
     assert release not in state["whole"]
     integrator.sends(CANARY)
+
+
+def test_the_release_before_comes_back_on_request(integrator: Integrator) -> None:
+    state = integrator.slots(OTHERS[0])
+    played = integrator.play(
+        "rollback.yml", vigie_agent_release=state["previous"], vigie_rollout_hosts=OTHERS[0], vigie_agent_hold_s=5
+    )
+    assert played.code == 0
+    after = integrator.slots(OTHERS[0])
+    assert (after["phase"], after["running"], after["previous"]) == ("settled", state["previous"], state["running"])
+
+
+def test_a_diagnosis_is_one_file_for_each_device_without_content(integrator: Integrator, tmp_path: Path) -> None:
+    assert integrator.play("diagnose.yml", vigie_diagnose_folder=str(tmp_path / "reports")).code == 0
+    reports = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "reports").glob("*.json")}
+    assert set(reports) == set(DEVICES)
+    for report in reports.values():
+        assert report["update"]["phase"] == "settled"
+        assert {check["subject"] for check in report["doctor"]["checks"]} >= {"camera", "broker", "clock"}

@@ -1,4 +1,3 @@
-
 """A table as TOML 1.0, for the agent's settings: what an inventory has in YAML, in the form that the agent reads."""
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from agent.device.bundle import SIGNATURE
 from agent.fleet.pki import Authority
 from deploy.bundle import recipe
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(1800)]
 
 CHECKOUT = Path(__file__).parents[2]
 PLAYBOOKS = CHECKOUT / "ansible"
@@ -104,7 +104,7 @@ class Integrator:
             capture_output=True,
             text=True,
             check=False,
-            timeout=600,
+            timeout=1200,
             env={**os.environ, "PATH": _path(), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(self.folder / "ansible")},
         )
         recap = {
@@ -295,17 +295,21 @@ def test_the_first_check_told_what_would_change(integrator: Integrator) -> None:
         assert check.recap[name]["changed"] > 10
 
 
-def test_a_good_release_goes_to_the_canary_first_and_loses_no_event(integrator: Integrator) -> None:
-    before = integrator.slots(CANARY)["running"]
-    played = integrator.play("rollout.yml", vigie_agent_release=GOOD, vigie_agent_hold_s=10)
-    assert played.code == 0
-    batches = [set(re.findall(r"\[(cam-\d+)\]", text)) for text in played.text.split("PLAY [")[1:]]
+@pytest.fixture(scope="module")
+def rolled_out(integrator: Integrator) -> Played:
+    """How a good release went to all devices."""
+    return integrator.play("rollout.yml", vigie_agent_release=GOOD, vigie_agent_hold_s=10)
+
+
+def test_a_good_release_goes_to_the_canary_first_and_loses_no_event(integrator: Integrator, rolled_out: Played) -> None:
+    assert rolled_out.code == 0
+    batches = [set(re.findall(r"\[(cam-\d+)\]", text)) for text in rolled_out.text.split("PLAY [")[1:]]
     assert batches[0] == {CANARY}
     assert set().union(*batches[1:]) == set(OTHERS)
     for name in DEVICES:
         state = integrator.slots(name)
-        assert (state["phase"], state["running"], state["previous"]) == ("settled", GOOD, before)
-        assert set(state["whole"]) == {before, GOOD}
+        assert (state["phase"], state["running"], state["previous"]) == ("settled", GOOD, __version__)
+        assert set(state["whole"]) == {__version__, GOOD}
         integrator.sends(name)
         wait_for(
             lambda n=name: integrator.released(n) <= set(integrator.events(n)),  # type: ignore[misc]
@@ -337,14 +341,15 @@ def test_a_bad_release_stops_at_the_canary_which_goes_back(integrator: Integrato
     integrator.sends(CANARY)
 
 
-def test_the_release_before_comes_back_on_request(integrator: Integrator) -> None:
-    state = integrator.slots(OTHERS[0])
+def test_the_release_before_comes_back_on_request(integrator: Integrator, rolled_out: Played) -> None:
+    assert rolled_out.code == 0
+    name = OTHERS[0]
     played = integrator.play(
-        "rollback.yml", vigie_agent_release=state["previous"], vigie_rollout_hosts=OTHERS[0], vigie_agent_hold_s=5
+        "rollback.yml", vigie_agent_release=__version__, vigie_rollout_hosts=name, vigie_agent_hold_s=5
     )
     assert played.code == 0
-    after = integrator.slots(OTHERS[0])
-    assert (after["phase"], after["running"], after["previous"]) == ("settled", state["previous"], state["running"])
+    state = integrator.slots(name)
+    assert (state["phase"], state["running"], state["previous"]) == ("settled", __version__, GOOD)
 
 
 def test_a_diagnosis_is_one_file_for_each_device_without_content(integrator: Integrator, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class Services:
         Returns:
             Files that are an administrator's own, and stay.
         """
+        self._follow()
         own = []
         for file in sorted(units.rglob("*")):
             if file.is_dir():
@@ -65,6 +66,14 @@ class Services:
                 wants = self._units / "multi-user.target.wants" / file.name
                 self._link(wants, f"{self._root}/{through}/units/{name}")
         return own
+
+    def _follow(self) -> None:
+        """Have what was enabled follow `current`: `systemctl enable` resolves our links, down to one release."""
+        for link in (*self._units.glob("vigie*"), *self._units.glob("*.wants/vigie*")):
+            target = str(link.readlink()) if link.is_symlink() else ""
+            if target.startswith(f"{self._root}/releases/"):
+                unit = target.removeprefix(f"{self._root}/releases/").partition("/")[2]
+                replace_link(link, f"{self._root}/current/{unit}")
 
     def _place(self, name: Path) -> Path | None:
         """Where a file of `deploy/systemd` goes; None for what is for people."""

@@ -31,6 +31,7 @@ sense_user = "vigie-sense"
 name = "north"
 source = "file:/srv/clip.mp4"
 loop = true
+fps = 2
 [[camera.zone]]
 name = "square"
 polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]

@@ -136,6 +136,11 @@ class Machine:
 def machine(require: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     require(*NEEDS, "mosquitto", "chronyd", "faketime")
     require_container()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("127.0.0.1", 323))
+        except OSError:  # the container shares this machine's network
+            pytest.skip("a chronyd of this machine answers on port 323")
     folder = tmp_path_factory.mktemp("life")
     fleet = Fleet(folder, ("manager", "rig"))
     broker, chrony = DeployedMosquitto(folder, fleet), Chrony(folder)

@@ -8,7 +8,7 @@ DATA ?= $(or $(VIGIE_DATA),../shared/data)
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/.done ## Make the environment from the locked packages
 
@@ -41,7 +41,10 @@ test: setup ## Run the tests that need nothing but this checkout
 	$(BIN)/python -m pytest -m "not rig" -n auto --dist loadfile
 
 rigs: setup ansible ## Run the tests against real brokers, cameras and sound servers (tests/rigs/README.md)
-	$(BIN)/python -m pytest -m rig
+	$(BIN)/python -m pytest -m "rig and not arm64"
+
+rig-arm64: setup ## Install and try the aarch64 release under emulation; a quarter of an hour (root, qemu-user-static)
+	$(BIN)/python -m pytest -m arm64
 
 lint: setup ansible ## Check style, types and the walls between the parts
 	$(BIN)/ruff format --check .

@@ -57,6 +57,21 @@ def replace_link(path: Path, target: str) -> None:
     sync_folder(path.parent)
 
 
+def erase_file(path: Path) -> None:
+    """Write over a file, and remove it. What flash memory has copied elsewhere meanwhile stays until it is reused.
+
+    Raises:
+        OSError: it cannot be written or removed.
+    """
+    if not path.is_symlink():
+        with path.open("r+b") as file:
+            file.write(bytes(path.stat().st_size))
+            file.flush()
+            os.fsync(file.fileno())
+    path.unlink()
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder safe.
 

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,11 @@ def starter(config: Path) -> dict[Path, str]:
         config: Where the configuration goes, absolute; the policy goes beside it.
     """
     policy = config.with_name("policy.toml")
-    return {config: _configuration(policy), policy: _policy(dt.datetime.now(dt.timezone.utc).date() + _TRIAL)}
+    return {config: _configuration(policy), policy: trial_policy({"crowd.gathering": {}, "crowd.density": {}})}
 
 
 def _configuration(policy: Path) -> str:
-    given: dict[str, Any] = {"policy_file": str(policy), "site": "site-1", "name": _host_name()}
+    given: dict[str, Any] = {"policy_file": str(policy), "site": "site-1", "name": host_name()}
     tables = {name: field for name, field in Settings.model_fields.items() if isinstance(field.default, BaseModel)}
     plain = {n: f for n, f in Settings.model_fields.items() if n not in tables and n != "cameras"}
     lines = [
@@ -72,7 +72,13 @@ def _configuration(policy: Path) -> str:
     return "\n".join(lines) + "\n" + _CAMERA
 
 
-def _policy(until: dt.date) -> str:
+def trial_policy(types: Mapping[str, Mapping[str, object]]) -> str:
+    """A policy that sends nothing: `shadow` mode, for a month, until somebody states a purpose and a legal basis.
+
+    Args:
+        types: Event types, each with further keys of its entry.
+    """
+    until = dt.datetime.now(dt.timezone.utc).date() + _TRIAL
     lines = [
         "# What may be detected here, and why. It belongs to root and to the data-protection officer.",
         "# Nothing is detected without an entry. `shadow` counts on the device and sends nothing: state the real",
@@ -82,7 +88,7 @@ def _policy(until: dt.date) -> str:
         "[policy.gate]",
         *_keys(GatePolicy.model_fields, {}),
     ]
-    for label in ("crowd.gathering", "crowd.density"):
+    for label, more in types.items():
         lines += [
             "[[policy.detector]]",
             f'type = "{label}"',
@@ -92,6 +98,7 @@ def _policy(until: dt.date) -> str:
             'body = "Whoever set up this device"',
             'contact = "Ask at the place where the camera hangs"',
             "retention_days = 0",
+            *(f"{key} = {json.dumps(value)}" for key, value in more.items()),
             f"until = {until}",
             "",
         ]
@@ -111,7 +118,7 @@ def _keys(fields: dict[str, FieldInfo], given: dict[str, Any]) -> Iterator[str]:
         yield ""
 
 
-def _host_name() -> str:
+def host_name() -> str:
     """The machine's name as a device name."""
     words = re.findall("[a-z0-9]+", socket.gethostname().partition(".")[0].lower())
     return "-".join(words)[:32].strip("-") or "device-1"

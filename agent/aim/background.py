@@ -62,8 +62,8 @@ _OTHER_VIEW = 0.6
 #: What differs by less, after all is brought to one brightness, looks alike; and how far apart dark and bright must be
 #: for a line through both, grey levels.
 _ALIKE, _CONTRAST = 25.0, 10.0
-#: Every so manieth pixel tells the brightness of all.
-_EVERY = 7
+#: Every so manieth pixel of every so manieth row tells the brightness of all.
+_EVERY = 3
 #: Least strength of an edge, grey levels a pixel; and how much more one way than across.
 _EDGE, _STRAIGHT = 7.0, 0.25
 #: Directions of a stroke; cell values are 0 (not known), 1 (known, no edge), and 2 and above: an edge along
@@ -119,7 +119,8 @@ def _as_bright(now: Floats, before: Floats, where: Bools) -> Floats:
         before: (H, W).
         where: (H, W) bool: what may be looked at.
     """
-    x, y = now[where][::_EVERY], before[where][::_EVERY]
+    some = (slice(None, None, _EVERY), slice(None, None, _EVERY))
+    x, y = now[some][where[some]], before[some][where[some]]
     if not len(x):
         return now
     gain, offset = 1.0, _in_steps(float(np.median(y - x)), 2)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.behaviours.occupancy import COAST_S
 from agent.perception.moving import moves
 from agent.perception.scene import FloatArray, Scene
 
@@ -67,8 +68,8 @@ class Stays:
             self._stays[track].stands = False
         self._stays = {i: stay for i, stay in self._stays.items() if scene.time - stay.seen <= self._bridged(stay)}
         here_now = set(tracks.ids[inside & seen].tolist())
-        lost = {i: stay for i, stay in self._stays.items() if i not in here_now}
-        least = np.where(moves(tracks.boxes, scene.moving), _WALKED_SEEN, _WALKED)
+        lost = {i: stay for i, stay in self._stays.items() if i not in here_now and scene.time - stay.seen > COAST_S}
+        moving = moves(tracks.boxes, scene.moving)
         seconds = np.zeros(len(tracks), np.float32)
         for row in np.flatnonzero(inside & seen):
             track = int(tracks.ids[row])
@@ -77,15 +78,17 @@ class Stays:
             speed = tracks.velocities[row]
             # A tracker takes some looks to be sure of somebody, who has been there since the first of them.
             age = 0.0 if track in self._known else float(tracks.ages[row])
-            first = (centre[0] - age * float(speed[0]), centre[1] - age * float(speed[1]))
+            way = age * speed if moving[row] else np.zeros(2)
+            first = (centre[0] - float(way[0]), centre[1] - float(way[1]))
             here = _Stay(scene.time - age, scene.time, centre[0], y1, y1 - y0, first)
             here.stands = float(np.hypot(*speed)) < _STROLL * here.height
             before = self._stays.get(track)
             if before is not None:
                 here.since, here.first, here.walked = before.since, before.first, before.walked
             if track not in self._outside:
-                self._continue(lost, here, before is None)
-            here.walked |= math.dist(centre, here.first) > least[row] * max(here.height, 1.0)
+                self._continue(lost, here)
+            least = _WALKED_SEEN if moving[row] else _WALKED
+            here.walked |= math.dist(centre, here.first) > least * max(here.height, 1.0)
             self._stays[track] = here
             seconds[row] = here.seen - here.since
         self._known = set(tracks.ids.tolist())
@@ -107,11 +110,12 @@ class Stays:
         stays = [self._stays.get(track) for track in scene.tracks.ids.tolist()]
         return np.array([stay is not None and stay.walked for stay in stays], np.bool_)
 
-    def _continue(self, lost: dict[int, _Stay], here: _Stay, new: bool) -> None:
+    def _continue(self, lost: dict[int, _Stay], here: _Stay) -> None:
         """Let somebody who appeared there have the nearest of the lost stays, if that is longer than their own.
 
         Whose it was keeps it: a tracker that took a false box for them finds them again.
         """
+        new = here.seen - here.since <= _WALK_S
         longest = math.inf if here.stands else _WALK_S if new else 0.0
         distances = {
             track: _distance(stay, here)

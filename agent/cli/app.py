@@ -15,6 +15,7 @@ from agent.cli import (
     bench,
     certificate,
     config,
+    config_wizard,
     contract,
     decommission,
     demo,
@@ -92,6 +93,7 @@ app.command()(man.man)
 app.command()(replay.replay)
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(audit.app, name="audit")
+config.app.command()(config_wizard.wizard)
 app.add_typer(config.app, name="config")
 app.add_typer(certificate.app, name="certificate")
 app.add_typer(contract.app, name="contract")

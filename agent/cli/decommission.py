@@ -92,7 +92,8 @@ def _stop_services() -> None:
         check=False,
         timeout=_LISTED_S,
     )
-    units = ["vigie.target", *(line.split()[0] for line in listed.stdout.splitlines() if line.strip())]
-    subprocess.run(
-        [systemctl, "disable", "--now", *dict.fromkeys(units)], capture_output=True, check=False, timeout=_STOPPED_S
-    )
+    enabled = [line.split()[0] for line in listed.stdout.splitlines() if line.strip()]
+    if enabled:
+        subprocess.run([systemctl, "disable", *enabled], capture_output=True, check=False, timeout=_STOPPED_S)
+    # Each by its name, since a target is down before what it has stopped is.
+    subprocess.run([systemctl, "stop", "vigie*"], capture_output=True, check=False, timeout=_STOPPED_S)

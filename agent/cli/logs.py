@@ -86,8 +86,12 @@ def contents(settings: Settings | list[Check], now: dt.datetime) -> dict[str, st
     known = settings if isinstance(settings, Settings) else None
     words = vocabulary(names=_names(known) if known else ())
     found: dict[str, str] = {"versions.json": _json(versions())}
-    checks = _checks(settings)
-    found["doctor.json"] = _json([{**check, "what": scrub(str(check["what"]), words)} for check in checks])
+    found["doctor.json"] = _json(
+        [
+            {"subject": c.subject, "line": scrub(c.line, words), "level": c.level.label, "what": scrub(c.what, words)}
+            for c in _checks(settings)
+        ]
+    )
     if known is not None:
         found["configuration.json"] = _json(configuration(known))
         found["policy.json"] = _json(_policy(known, now))
@@ -156,12 +160,11 @@ def _names(settings: Settings) -> list[str]:
     return [settings.device.site, settings.device.name, *sensors, *settings.zone_names]
 
 
-def _checks(settings: Settings | list[Check]) -> list[dict[str, object]]:
+def _checks(settings: Settings | list[Check]) -> list[Check]:
     from agent.device.doctor.examine import examine, patient
     from agent.settings import Settings
 
-    checks = examine(patient(settings)) if isinstance(settings, Settings) else settings
-    return [{"subject": c.subject, "line": c.line, "level": c.level.label, "what": c.what} for c in checks]
+    return examine(patient(settings)) if isinstance(settings, Settings) else settings
 
 
 def _policy(settings: Settings, now: dt.datetime) -> object:

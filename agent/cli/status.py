@@ -90,6 +90,8 @@ def status_table(found: LocalStatus, settings: Settings) -> Table:
     table.add_row("microphone", found.microphone)
     table.add_row("detector", found.detector)
     table.add_row("frame rate", found.rate)
+    error = f", off by {1000 * found.clock_error_s:.0f} ms at most" if found.clock_error_s is not None else ""
+    table.add_row("clock", f"{found.clock} ({found.clock_source}{error})")
     table.add_row("outbox", f"{found.outbox_events} events, {found.outbox_bytes / 1024:.1f} KiB")
     table.add_row("events", f"{found.released} released, {found.acknowledged} acknowledged, {found.evicted} evicted")
     most = sorted(found.counters.items(), key=lambda item: -item[1])

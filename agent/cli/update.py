@@ -48,6 +48,7 @@ KeyPlace = Annotated[
         "--key", help="Public key that must have signed, or a folder of such.  [default: /etc/vigie/release-keys]"
     ),
 ]
+#: Anywhere else than on a device, nothing is started, and units are linked below it.
 Root = Annotated[Path, typer.Option(help="Where the releases are.", hidden=True)]
 Within = Annotated[
     float, typer.Option("--within-s", min=10, max=7200, help="Time in which it must have proved itself, seconds.")
@@ -248,14 +249,16 @@ def rollback(
 
 
 @app.command(hidden=True)
-def boot(root: Root = _ROOT) -> None:
+def boot(
+    boot_id: Annotated[str, typer.Argument(help="Names this boot.", show_default=False)], root: Root = _ROOT
+) -> None:
     """Count a boot of a release on trial; for vigie-update-boot.service."""
-    from agent.device.slots import Slots, boot_id
+    from agent.device.slots import Slots
 
     slots = Slots(root)
     with _ends(), slots.locked():
         before = slots.state().running
-        last = slots.boot(boot_id())
+        last = slots.boot(boot_id)
         if slots.state().running != before:
             _services(root).reload()
     if last is not None:
@@ -279,7 +282,7 @@ _FACTS = ("version", "target", "machine", "python", "key_id", "installed_bytes",
 def _services(root: Path) -> Services:
     from agent.device.services import Services
 
-    return Services(root)
+    return Services(root, Path("/") if root == _ROOT else root)
 
 
 def _verified(bundle: Path, key: Path | None, progress: Progress) -> Manifest:

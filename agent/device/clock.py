@@ -25,6 +25,8 @@ from typing import Literal
 
 Source = Literal["chrony", "timesyncd", "none"]
 
+#: A clock whose reference is lost goes wrong by less than this share of the time; a plain crystal does.
+_DRIFT = 1e-4
 #: No clock that was ever set is before this: a Jetson whose battery is empty starts in 1970.
 BEGINNING = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 #: A clock that is further off is being set, and not synchronised yet: events are stamped to the second.
@@ -186,6 +188,8 @@ class Clock:
         self._wall = wall
         self._set = False
         self._due = -math.inf
+        self._known: tuple[float, float] | None = None
+        """The last error that was known, and when."""
         self.reading = Reading("none", synced=False)
         """What was known at the last look."""
         self.look()
@@ -195,6 +199,8 @@ class Clock:
         if self._now() < self._due:
             return
         self.reading = self._ask()
+        if self.reading.error_s is not None:
+            self._known = self.reading.error_s, self._now()
         self._set = self._set or (self.reading.synced and self._wall() > BEGINNING)
         self._due = self._now() + (self._LATER_S if self._set else self._EVERY_S)
 
@@ -207,5 +213,8 @@ class Clock:
 
     @property
     def error_s(self) -> float | None:
-        """How far off it may be, seconds; None: unknown."""
-        return self.reading.error_s
+        """How far off it may be, seconds, also when its reference is lost; None: that was never known."""
+        if self._known is None:
+            return None
+        error_s, since = self._known
+        return error_s + _DRIFT * (self._now() - since)

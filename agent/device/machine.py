@@ -1,11 +1,13 @@
 """How warm and how busy this machine is, and since when it runs, by what Linux tells of it.
 
 Temperatures: `/sys/class/thermal/thermal_zone*/temp`, thousandths of a degree (kernel, sysfs-class-thermal); load: the
-second figure of `/proc/loadavg`, the mean number of tasks that ran or waited over five minutes (proc(5)).
+second figure of `/proc/loadavg`, the mean number of tasks that ran or waited over five minutes (proc(5)), or the same
+of sysinfo(2), since relay's unit hides the file (`ProcSubset=pid`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -52,6 +54,12 @@ def load(root: Path = Path("/")) -> float | None:
         root: Of the file system.
     """
     try:
-        return float((root / "proc" / "loadavg").read_text().split()[1]) / (os.cpu_count() or 1)
+        tasks = float((root / "proc" / "loadavg").read_text().split()[1])
     except (OSError, ValueError, IndexError):
-        return None
+        if root != Path("/"):
+            return None
+        told = (ctypes.c_ulong * 64)()  # the uptime, three loads in 65536ths, and what does not matter here
+        if ctypes.CDLL(None).sysinfo(told):
+            return None
+        tasks = told[2] / 65536
+    return tasks / (os.cpu_count() or 1)

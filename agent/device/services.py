@@ -143,9 +143,10 @@ class Services:
         if self._here:
             _run("systemctl", "stop", JUDGE)
 
-    @staticmethod
-    def parts() -> tuple[tuple[str, ...], str | None]:
+    def parts(self) -> tuple[tuple[str, ...], str | None]:
         """What changes whenever a part is started anew; and a part that systemd has given up, and how it ended."""
+        if not self._here:
+            return (), None
         said = _run("systemctl", "show", "--property=Id,ActiveState,Result,NRestarts,MainPID", *PARTS)
         parts = [dict(line.partition("=")[::2] for line in part.splitlines()) for part in said.split("\n\n")]
         failed = [f"{part['Id']} failed ({part['Result']})" for part in parts if part.get("ActiveState") == "failed"]

@@ -271,7 +271,7 @@ class Slots:
         """Count a boot, before anything of the agent starts.
 
         Args:
-            boot_id: Of the kernel (`/proc/sys/kernel/random/boot_id`).
+            boot_id: Names the boot (`%b` of systemd.unit(5)).
 
         Returns:
             How a trial has ended, if it has.
@@ -373,11 +373,6 @@ class Slots:
 
     def _read(self, name: str) -> dict[str, Any]:
         return parse((self.root / name).read_bytes(), _MOST_STATE)
-
-
-def boot_id() -> str:
-    """Of this boot, as the kernel names it (random(4))."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def described(state: State) -> dict[str, Any]:

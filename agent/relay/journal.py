@@ -343,13 +343,15 @@ class Journal:
                 event = Event.model_validate_json(payload)
             except ValidationError:  # a page can be readable and wrong
                 continue
+            moment = 0.0  # of a wrong clock: its age is not known
             if clock is not None:
                 event = _corrected(event, Moment(at, grain_s, onset, onset_error_s), clock)
                 now, wall, _ = clock
+                moment = wall - (now - at)
                 self._outbox_bytes += len(event.to_json()) - len(payload)
-                self._database.execute(
-                    "UPDATE outbox SET payload = ?, at = ? WHERE seq = ?", (event.to_json(), wall - (now - at), seq)
-                )
+            self._database.execute(
+                "UPDATE outbox SET payload = ?, at = ? WHERE seq = ?", (event.to_json(), moment, seq)
+            )
             events.append(event)
             released.append((event.id, event.to_json().decode()))
         self._audit.append("released", released)
@@ -377,7 +379,8 @@ class Journal:
         """Evict events older than the limit; how many went."""
         now = self._wall().timestamp()
         victims = self._database.execute(
-            "SELECT seq, event_id, LENGTH(payload) FROM outbox WHERE at < ? AND at > ?",
+            "SELECT seq, event_id, LENGTH(payload) FROM outbox"
+            " WHERE at < ? AND at > ? AND seq NOT IN (SELECT seq FROM held)",
             (now - self._outbox_max_age_s, _FIRST_TRUSTED),
         ).fetchall()
         if victims:

@@ -56,6 +56,7 @@ def test_the_file_lists_what_is_in_it_and_has_nothing_of_people(
         (name, len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()
     }
     everything = b"\n".join(files.values()).decode()
+    assert str(tmp_path) not in everything
     assert [secret for secret in SECRETS if secret in everything] == []
     assert "event=lost reason='*** ***: no route'" in files["vigie-sense.log"].decode()
     assert json.loads(files["configuration.json"])["camera"][0]["source"] == "rtsp"

@@ -444,3 +444,14 @@ def test_a_corrected_time_is_that_of_a_clock_that_was_always_right(
     onset = dt.datetime.fromisoformat(told["onset"].replace("Z", "00+00:00")).timestamp()
     assert onset == pytest.approx(boot + at - onset_before, abs=1.1e-4)
     assert told["onset_error"] == "5ms"
+
+
+def test_what_a_clock_that_was_set_back_has_stamped_is_not_too_old_when_it_is_set(shelf: Shelf) -> None:
+    shelf.clock.now = NOON - dt.timedelta(days=300)
+    journal = shelf.open(machine_boot="a")
+    journal.release([held(107.5)])
+    shelf.clock.now = NOON
+    assert journal.expire() == 0, "before relay has noticed that the clock is set"
+    journal = shelf.open(machine_boot="b")
+    assert journal.expire() == 0, "nor after the power went"
+    assert journal.depth == 1

@@ -76,13 +76,23 @@ def require_container() -> None:
 
 
 def root_filesystem(more: Sequence[str] = ()) -> Path:
-    """The folder with the file system, made at the first call; takes minutes then.
+    """The folder with the containers' file system, made at the first call; takes minutes then.
 
     Args:
         more: Debian packages besides those of every rig.
     """
-    release, packages = _release(), (*_PACKAGES, *more)
-    name = hashlib.sha256(json.dumps([release, packages]).encode()).hexdigest()[:12]
+    return debian("", (*_PACKAGES, *more))
+
+
+def debian(architecture: str, packages: Sequence[str]) -> Path:
+    """The folder with a Debian of this machine's release, made at the first call; takes minutes then.
+
+    Args:
+        architecture: Debian's name for it; empty for this machine's.
+        packages: What is in it beside the least.
+    """
+    release = _release()
+    name = hashlib.sha256(json.dumps([release, packages, *architecture.split()]).encode()).hexdigest()[:12]
     folder = cache_folder() / "rigs"
     folder.mkdir(parents=True, exist_ok=True)
     root = folder / f"root-{name}"
@@ -95,6 +105,7 @@ def root_filesystem(more: Sequence[str] = ()) -> Path:
         subprocess.run(
             [
                 *("debootstrap", "--variant=minbase", f"--include={','.join(packages)}"),
+                *((f"--arch={architecture}",) if architecture else ()),
                 *(release, str(unfinished), _mirror(release)),
             ],
             check=True,
@@ -157,7 +168,9 @@ class Container:
     def _running(self) -> bool:
         return self.run("systemctl", "is-system-running", check=False).stdout in {"running\n", "degraded\n"}
 
-    def run(self, *command: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, check: bool = True, stdin: str | None = None, seconds: float = 90
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root and outside of any unit."""
         done = subprocess.run(
             ["nsenter", "-t", self._leader, "-a", "--", *command],
@@ -165,12 +178,22 @@ class Container:
             capture_output=True,
             text=True,
             check=False,
-            timeout=90,
+            timeout=seconds,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.returncode}: {done.stdout}{done.stderr}")
         return done
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command inside, as root and outside of any unit, and leave it alone."""
+        return subprocess.Popen(
+            ["nsenter", "-t", self._leader, "-a", "--", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=self._console,
+            stderr=self._console,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        )
 
     def show(self, unit: str, *properties: str) -> list[str]:
         """Properties of a unit."""
@@ -289,15 +312,15 @@ def container(folder: Path, binds: Sequence[str] = ()) -> Iterator[Container]:
 
 
 @contextlib.contextmanager
-def layered(folder: Path, size_mib: int, more: Sequence[str] = ()) -> Iterator[Path]:
-    """The file system under a layer in memory that is thrown away.
+def layered(folder: Path, size_mib: int, base: Path | None = None) -> Iterator[Path]:
+    """A file system under a layer in memory that is thrown away.
 
     Args:
         folder: A folder of its own.
         size_mib: Most that can be written, MiB.
-        more: Debian packages besides those of every rig.
+        base: What is under it; None for that of the containers.
     """
-    base = root_filesystem(more)
+    base = base or root_filesystem()
     layer, root = folder / "layer", folder / "root"
     layer.mkdir(parents=True)
     root.mkdir()

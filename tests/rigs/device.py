@@ -18,8 +18,11 @@ from typing import Any
 
 from container import CHECKOUT, Container, layered
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from whole import broken
 
+from agent.device.slots import Slots, State
 from agent.relay.keys import make_key, public_pem, read_private_key
+from agent.relay.local import LocalError, ask
 from deploy.bundle.recipe import TARGETS, build
 
 PYTHON = f"3.{sys.version_info.minor}"
@@ -146,19 +149,24 @@ class Device:
 
     def update(self, *words: str, check: bool = True) -> dict[str, Any]:
         """What `vigie update … --json` says."""
-        done = self.inside.run(VIGIE, "update", *words, "--json", check=check)
+        done = self.inside.run(VIGIE, "update", *words, "--json", check=check, seconds=300)
         found: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"error": done.stderr}
         return {**found, "exit_code": done.returncode}
 
-    def status(self) -> dict[str, Any]:
-        """What `vigie status` says; empty while relay does not answer."""
-        done = self.inside.run(VIGIE, "status", "--json", check=False)
-        found: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
-        return found
+    def state(self) -> State:
+        """What `vigie update status` reads, without a process for it."""
+        return Slots(self.root / "opt" / "vigie").state()
 
-    def ready(self) -> bool:
-        """Whether the agent is ready."""
-        return bool(self.status().get("status", {}).get("state") == "ready")
+    def lives(self) -> bool:
+        """Whether the agent sees, and reaches the broker."""
+        with contextlib.suppress(LocalError):
+            said = ask(self.inside.outside("/run/vigie/status.sock"))
+            return said.cameras == ["live"] and said.broker is not None
+        return False
+
+    def broken(self) -> list[str]:
+        """What of the release that runs is not as it was installed."""
+        return broken(Slots(self.root / "opt" / "vigie"), str(self.state().running))
 
     def configure(self, port: int, key: Path) -> None:
         """Write what provisioning writes.

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from container import Container, layered
+from container import Container, layered, root_filesystem
 from device import PACKAGES, PYTHON
 from parts import wait_for
 
@@ -87,7 +87,7 @@ class Site:
             _ip("link", "set", self.bridge, "up")
             for name, address in addresses.items():
                 folder = self.folder / name
-                root = stack.enter_context(layered(folder, size_mib, _PACKAGES))
+                root = stack.enter_context(layered(folder, size_mib, root_filesystem(_PACKAGES)))
                 self._prepare(root, name, address, hosts)
                 for path, text in files.get(name, {}).items():
                     (root / path).write_text(text)

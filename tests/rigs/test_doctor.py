@@ -452,6 +452,11 @@ def test_services_that_failed_and_a_person_without_root(require: Callable[..., N
         assert all("sudo" in c["fix"] or "sudo" in c["what"] for c in found if c["level"] == "warn")
         assert not [c for c in found if c["level"] == "fail" or "this check broke" in c["what"]]
 
+        made = machine.run(vigie, "logs", "bundle", "--out", "/tmp/help.tar.gz", "--json")
+        assert {"vigie-relay.log", "vigie-sense.log"} <= {one["file"] for one in json.loads(made.stdout)["files"]}
+        log = machine.run("tar", "xzOf", "/tmp/help.tar.gz", "vigie-relay.log").stdout
+        assert "event=ready boot=" in log, log
+
         machine.write("etc/vigie/vigie.toml", DEVICE + "colour = 3\n")
         machine.run("systemctl", "restart", "vigie-sense", check=False)
         found = checks(only="units,config")

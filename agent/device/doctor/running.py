@@ -33,7 +33,10 @@ def examine(patient: Patient) -> Findings:
     elif found.status.state in {"starting", "stopping"}:
         yield warn("", f"is {found.status.state}", "wait half a minute, and ask again")
     for reason in found.status.reasons if found else ():
-        yield warn(reason, f"the agent is {found.status.state if found else ''} because of: {reason}", _REASONS[reason])
+        if reason == "aiming":
+            yield ok("aiming", "a technician's view is open; it ends by itself")
+        else:
+            yield warn(reason, f"the agent complains of: {reason}", _REASONS.get(reason, "vigie status"))
     relays = list(_relays(patient.settings, patient.root))
     if len(relays) > 1:
         numbers = " ".join(map(str, relays[1:]))

@@ -6,7 +6,10 @@ from agent.device.doctor.check import Findings, Patient, fail, ok, warn
 
 #: What should run, and what must at least not have failed.
 _RUN = ("vigie-relay.service", "vigie-sense.service")
-_WATCHED = ("vigie-engines.service", "vigie-camera@*.service", "nvargus-daemon.service")
+_WATCHED = (
+    *("vigie-engines.service", "vigie-camera@*.service", "vigie-aim.service"),
+    *("vigie-update-boot.service", "vigie-update-trial.service", "nvargus-daemon.service"),
+)
 _KEYS = "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,UnitFileState"
 #: More restarts than these since the start are told.
 _RESTARTS = 3

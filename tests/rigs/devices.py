@@ -96,7 +96,7 @@ class Site:
                 self.machines[name] = machine
             for machine in self.machines.values():
                 machine.wait()
-                wait_for(lambda m=machine: self._answers(m), 30, f"{machine.name} answers over SSH")  # type: ignore[misc]
+                wait_for(lambda m=machine: self._answers(m), 120, f"{machine.name} answers over SSH")  # type: ignore[misc]
             yield
 
     def _prepare(self, root: Path, name: str, address: str, hosts: str) -> None:
@@ -133,7 +133,7 @@ class Site:
 
     def ssh(self, name: str, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command on a machine as the integrator."""
-        options = [f"UserKnownHostsFile={self.known_hosts}", "BatchMode=yes", "ConnectTimeout=2"]
+        options = [f"UserKnownHostsFile={self.known_hosts}", "BatchMode=yes", "ConnectTimeout=10"]
         return subprocess.run(
             [
                 *("ssh", "-F", "/dev/null", "-i", str(self.key_file), *(f"-o{option}" for option in options)),

@@ -23,7 +23,7 @@ from parts import mosquitto, start_vigie, wait_for
 from agent.demo.configuration import write_configuration
 from agent.relay.local import ask
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(400)]
 
 WIDTH, HEIGHT = 80, 24
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ class Terminal:
     def type(self, *words: str) -> None:
         self._do("send-keys", *words)
 
-    def run(self, command: str, seconds: float = 40) -> tuple[int, str]:
+    def run(self, command: str, seconds: float = 80) -> tuple[int, str]:
         """Run a command; its exit code, and the screen after it without the line that it was typed in."""
         self.type("clear; " + command + '; echo "[$?]"', "Enter")
         done = re.compile(r"\n\[(\d+)\]\n\$$")

@@ -104,7 +104,7 @@ def said(config: Path, *words: str, lines: bool = False) -> Any:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
         env={**os.environ, "VIGIE_CONFIG": str(config)},
     )
     assert done.stdout, done.stderr

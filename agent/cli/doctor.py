@@ -30,6 +30,7 @@ def doctor(
     only: Annotated[
         str | None, typer.Option(help="Only these subjects, such as `camera,mic`.  [default: all]", show_default=False)
     ] = None,
+    within: Annotated[float, typer.Option(min=1, max=300, help="When it must be over, seconds.")] = 9,
     as_json: AsJson = False,
 ) -> None:
     """Look at the whole device for ten seconds at most, and say of each part whether it is well, and what to do if not.
@@ -49,10 +50,10 @@ def doctor(
             fail(f"--only {name}: is no subject{did_you_mean(name, [*SUBJECTS, *ALIASES])}: {', '.join(SUBJECTS)}", 2)
     settings = load_settings(config)
     if isinstance(settings, Settings):
-        checks = examine(patient(settings), wanted)
+        checks = examine(patient(settings), wanted, within)
     else:  # the machine can be looked at all the same
         machine = {"hardware", "disk", "units", "clock", "updates"} & set(wanted)
-        checks = [*settings, *examine(patient(Settings()), machine)]
+        checks = [*settings, *examine(patient(Settings()), machine, within)]
     seconds = time.monotonic() - begun
     level = worst(checks)
     if as_json:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
+from typing import TypeVar
 
 import numpy as np
 
-from agent.device.doctor.check import Findings, Patient, fail, ok, warn
+from agent.device.doctor.check import Finding, Findings, Patient, fail, ok, warn
 from agent.device.l4t import l4t
 from agent.inference import backend as backends
 from agent.inference.backend import Backend, InferenceError, select
 from agent.inference.engines import EngineCache
-from agent.inference.registry import DetectorModel, PatchModel, Registry, SoundModel
+from agent.inference.registry import DetectorModel, Model, PatchModel, Registry, SoundModel
 from agent.perception.scene import Need
 from agent.settings import Settings
 from agent.store import states
 
+_Kind = TypeVar("_Kind", bound=Model)
 #: Runs of a network after its self-check, of which the middle one counts.
 _RUNS = 5
 _INSTALL = "sudo apt install python3-libnvinfer; pycuda into a venv that has --system-site-packages: docs/models.md"
@@ -32,40 +35,48 @@ def examine(patient: Patient) -> Findings:
     except InferenceError as error:
         yield fail("registry", str(error), "name the folder of registry.toml: inference.models")
         return
-    damaged = []
-    for model in registry.models:
-        for file in states(registry, model):
-            if file.state == "refused":
-                damaged.append(model.name)
-                fix = f"rm {file.path}; vigie models pull {model.name}" if file.file.url else "install the agent anew"
-                yield fail(model.name, file.reason, fix)
-    yield from _detector(patient, registry, damaged)
-    for kind, needed in ((SoundModel, _hears(settings)), (PatchModel, _looks_for_change(settings))):
-        here = [model.name for model in registry.of(kind) if registry.path(model)]
-        name = "tagger" if kind is SoundModel else "patch"
-        if needed and not here:
+    detector = yield from _first(registry, DetectorModel, settings.inference.detector)
+    if detector is None:
+        yield fail("detector", "no network of the registry is here: moving blobs stand in", "vigie models list, pull")
+    else:
+        yield from _detector(patient, registry, detector)
+    for kind, wanted, needed in (
+        (SoundModel, settings.inference.tagger, _hears(settings)),
+        (PatchModel, "auto", _looks_for_change(settings)),
+    ):
+        found = (yield from _first(registry, kind, wanted)) if needed else None
+        if found is not None:
+            yield ok(found.task, found.name)
+        elif needed:
             known = ", ".join(model.name for model in registry.of(kind)) or "none"
-            yield warn(name, f"no such network is here; the registry has: {known}", "vigie models pull NAME")
-        elif needed and not set(here) <= set(damaged):
-            yield ok(name, next(n for n in here if n not in damaged))
+            yield warn(kind.__name__, f"no such network is here; the registry has: {known}", "vigie models pull NAME")
 
 
-def _detector(patient: Patient, registry: Registry, damaged: list[str]) -> Findings:
-    settings = patient.settings.inference
-    wanted = settings.detector
+def _first(registry: Registry, kind: type[_Kind], wanted: str) -> Generator[Finding, None, _Kind | None]:
+    """The network that sense loads, by what the settings want; each one that it must pass over is told."""
     try:
-        models = registry.of(DetectorModel) if wanted == "auto" else (registry.find(wanted, DetectorModel),)
+        models = registry.of(kind) if wanted == "auto" else (registry.find(wanted, kind),)
     except InferenceError as error:
-        yield fail("detector", str(error), "vigie models list names those there are")
-        return
-    here = [model for model in models if registry.path(model) and model.name not in damaged]
-    if not here:
-        yield fail("detector", f"{models[0].name} is not here: moving blobs stand in", f"vigie models pull {wanted}")
-        return
+        yield fail(wanted, str(error), "vigie models list names those there are")
+        return None
+    for model in models:
+        if registry.path(model) is None:
+            continue
+        refused = [file for file in states(registry, model) if file.state == "refused"]
+        for file in refused:
+            fix = f"rm {file.path}; vigie models pull {model.name}" if file.file.url else "install the agent anew"
+            yield fail(model.name, file.reason, fix)
+        if not refused:
+            return model
+    return None
+
+
+def _detector(patient: Patient, registry: Registry, model: DetectorModel) -> Findings:
+    settings = patient.settings.inference
     accelerated = settings.backend == "tensorrt" or l4t(patient.root) is not None
     if accelerated and settings.backend in {"auto", "tensorrt"}:
         try:
-            EngineCache(backends.ENGINES).find(registry.read(here[0]))
+            EngineCache(backends.ENGINES).find(registry.read(model))
         except InferenceError as error:
             stale = any(backends.ENGINES.glob("*.engine"))
             why = (
@@ -75,23 +86,21 @@ def _detector(patient: Patient, registry: Registry, damaged: list[str]) -> Findi
             fix = _INSTALL if absent else "sudo systemctl start vigie-engines: it takes minutes"
             yield fail("engine", f"{why}{error}", fix)
         else:
-            yield ok("engine", f"{here[0].name}: for this TensorRT, L4T and GPU")
+            yield ok("engine", f"{model.name}: for this TensorRT, L4T and GPU")
             if patient.held is not None:  # a second one would take the memory that sense needs
                 kind = patient.held.detector
-                yield ok("detector", f"{here[0].name}: {kind}, as sense says")
+                yield ok("detector", f"{model.name}: {kind}, as sense says")
                 return
     try:
-        runs, refused = select(settings.backend, registry.read(here[0]), settings.threads)
+        runs, refused = select(settings.backend, registry.read(model), settings.threads)
     except InferenceError as error:
-        yield fail(
-            "detector", f"{here[0].name}: self-check failed: {error}", "vigie test detector; vigie models verify"
-        )
+        yield fail("detector", f"{model.name}: self-check failed: {error}", "vigie test detector; vigie models verify")
         return
     try:
         milliseconds = time_of(runs)
     finally:
         runs.close()
-    yield ok("detector", f"{here[0].name} on {name_of(runs)}: {milliseconds:.0f} ms an inference")
+    yield ok("detector", f"{model.name} on {name_of(runs)}: {milliseconds:.0f} ms an inference")
     if refused and not accelerated and settings.backend != "auto":
         yield warn("backend", "; ".join(refused), "vigie test detector")
 

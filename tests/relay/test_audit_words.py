@@ -18,6 +18,9 @@ def told(body: dict[str, Any], topic: str) -> dict[str, Any]:
     return {"payload": json.dumps(body), "topic": topic}
 
 
+VIEW = "the technician's view"
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "said"),
     [
@@ -42,6 +45,14 @@ def told(body: dict[str, Any], topic: str) -> dict[str, Any]:
             told({"state": "rolled_back", "reason": "worse", "version": 2, "in_force": 1}, "config/reported"),
             f"{TOLD}: version 2 is rolled_back, because of: worse; in force: version 1, with its zones and rules",
         ),
+        (
+            "aiming",
+            {"state": "begin", "by": "vigie-aim", "minutes": 10},
+            f"vigie-aim opened {VIEW} for 10 minutes at most",
+        ),
+        ("aiming", {"state": "look", "by": "ann"}, f"ann looks at {VIEW}: strokes and markers, never a picture"),
+        ("aiming", {"state": "save", "by": "ann"}, f"ann changed zones from {VIEW}"),
+        ("aiming", {"state": "end"}, f"{VIEW} is closed"),
         (
             "reported",
             told({"state": "local"}, "config/reported"),

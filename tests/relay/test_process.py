@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -45,6 +46,7 @@ from agent.relay.local import LocalStatus, ask
 from agent.relay.mqtt import Link
 from agent.relay.process import Relay
 from agent.settings import load
+from agent.word import MAX_WORD, Answer, Begin, Save, word_socket
 
 if TYPE_CHECKING:
     from tests.relay.conftest import Manners, ScriptedBroker
@@ -741,3 +743,42 @@ def test_a_document_that_sense_refuses_is_rejected_and_the_one_before_ordered(
     bench.say(reply(ControlCode.CONFIGURE, ReplyCode.REFUSED))
     bench.until(lambda: json.loads(sent(broker, "config/reported")[-1])["state"] == "rejected", "rejected")
     assert orders(bench) == [{"control": "configure"}]
+
+
+def test_a_view_is_in_the_status_and_ends_when_the_shutter_closes(
+    broker: ScriptedBroker, start: Start, tmp_path: Path
+) -> None:
+    bench = at_work(broker, start, tmp_path)
+    with pipe.connect(word_socket(tmp_path / "status.sock")) as view:
+        view.send(Begin(minutes=10).model_dump_json().encode())
+        said = [m.payload for m in broker.published() if m.topic.endswith("/status")]
+
+        def told() -> list[bytes]:
+            return [m.payload for m in broker.published() if m.topic.endswith("/status")][len(said) :]
+
+        bench.until(lambda: any(b"aiming" in payload for payload in told()), "the status says so")
+        payload = command(KEY, "site/camera", "pause", "request-1", dt.datetime.now(dt.timezone.utc))
+        broker.deliver("vigie/v1/site/camera/cmd/pause", payload, 7)
+        bench.until(lambda: len(recorded(bench, "aiming")) == 2, "its end is recorded")
+        view.settimeout(5)
+        assert Answer.model_validate_json(view.recv(MAX_WORD)).answer == "recorded"
+        assert view.recv(MAX_WORD) == b""
+    assert [json.loads(body)["state"] for _, body in recorded(bench, "aiming")] == ["begin", "end"]
+    with pipe.connect(word_socket(tmp_path / "status.sock")) as view:
+        view.send(Begin(minutes=10).model_dump_json().encode())
+        bench.until(lambda: bool(select.select([view], [], [], 0)[0]), "an answer")
+        assert "shutter is closed" in Answer.model_validate_json(view.recv(MAX_WORD)).reason
+
+
+def test_relay_begins_anew_behind_a_view_that_has_changed_the_zones(
+    broker: ScriptedBroker, start: Start, tmp_path: Path
+) -> None:
+    bench = at_work(broker, start, tmp_path)
+    with pipe.connect(word_socket(tmp_path / "status.sock")) as view:
+        for word in (Begin(minutes=10), Save(uid=0)):
+            view.send(word.model_dump_json().encode())
+        bench.until(lambda: len(recorded(bench, "aiming")) == 2, "both are recorded")
+        assert not bench.relay._stop
+    bench.until(lambda: bench.relay._stop, "it ends to begin anew")
+    assert bench.relay._again
+    assert [order["control"] for order in orders(bench)] == ["restart"]

@@ -25,7 +25,7 @@ from agent.demo.configuration import write_configuration
 from agent.settings import load
 
 __all__ = ["axe"]
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(400)]
 
 
 class _Forward(socketserver.BaseRequestHandler):
@@ -89,13 +89,13 @@ def test_a_polygon_is_drawn_saved_recorded_and_survives_a_restart(
     with mosquitto(tmp_path / "broker") as broker, subscriber(broker.port) as reader:
         mqtt = {"host": "127.0.0.1", "port": broker.port, "tls": False}
         config = write_configuration(tmp_path, f"file:{data}/clips/pets2009_s2l1.mp4", None, mqtt)
-        text = config.read_text().replace('"square-cam"\n', '"square-cam"\nloop = true\n')
+        text = config.read_text().replace('"square-cam"\n', '"square-cam"\nloop = true\nfps = 4\n')
         config.write_text(text)
         agent = start_vigie("run", config)
         try:
             wait_for(lambda: reader.state() in {"ready", "degraded"}, 40, "the agent is up")
             before = load(config)
-            with view(config, page, 100) as (process, token), forwarded(page) as port:
+            with view(config, page, 400) as (process, token), forwarded(page) as port:
                 assert token
                 wait_for(lambda: "aiming" in reader.reasons(), 10, "the status says that somebody aims")
                 done = subprocess.run(
@@ -104,7 +104,7 @@ def test_a_polygon_is_drawn_saved_recorded_and_survives_a_restart(
                     capture_output=True,
                     text=True,
                     check=False,
-                    timeout=150,
+                    timeout=240,
                 )
                 assert done.returncode == 0, done.stderr
                 found = json.loads(done.stdout)

@@ -52,6 +52,7 @@ let chosen = -1; // place of the zone that is edited
 let sketch = null; // corners of a zone that is being drawn
 let dirty = false;
 let over = false;
+let pressed = false; // between the press and the release of a button or finger, nothing is redrawn: it would be lost
 
 function element(parent, name, attributes, text) {
   const made = parent instanceof SVGElement ? document.createElementNS(SVG, name) : document.createElement(name);
@@ -328,12 +329,17 @@ async function look() {
   } catch {
     return close();
   }
+  if (pressed) return;
   drawView();
   if (!document.activeElement || !$("handles").contains(document.activeElement)) draw();
   else { drawZones(); drawList(); }
   drawSound();
 }
 
+window.addEventListener("pointerdown", () => { pressed = true; }, true);
+for (const name of ["pointerup", "pointercancel"]) {
+  window.addEventListener(name, () => setTimeout(() => { pressed = false; }), true); // behind the click that follows
+}
 $("language").addEventListener("change", () => speak($("language").value));
 $("camera").addEventListener("change", () => { camera = Number($("camera").value); chosen = -1; sketch = null; draw(); });
 $("new").addEventListener("click", () => { sketch = []; choose(-1); });

@@ -89,5 +89,5 @@ def _model(model: Model) -> dict[str, Any]:
         "name": model.name,
         "version": model.version,
         "hashes": [{"alg": "SHA-256", "content": model.sha256}],
-        "licenses": [{"expression": model.licence}],
+        "licenses": [{"license": {"name": model.licence}}],
     }

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from container import NEEDS, require_container
+from container import CHECKOUT, NEEDS, layered, require_container
 from device import VIGIE, Device, Maker, device
 from parts import Subscriber, audited, mosquitto, subscriber, wait_for
+from whole import broken
+
+from agent.device.slots import Slots
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(600)]
 
@@ -87,9 +91,42 @@ def mute(tree: Path) -> None:
     path.write_text(path.read_text().replace("client.send(", "(lambda _: None)("))
 
 
+def hanging(tree: Path) -> None:
+    """A release whose sense gives systemd's watchdog no sign of life once it is ready."""
+    path = tree / "agent" / "notify.py"
+    path.write_text(
+        path.read_text().replace("    address =", '    if state == "WATCHDOG=1":\n        return\n    address =', 1)
+    )
+    unit = tree / "deploy" / "systemd" / "vigie-sense.service"
+    unit.write_text(unit.read_text().replace("WatchdogSec=30", "WatchdogSec=3"))
+
+
 def _prepend(path: Path, line: str) -> None:
     head, future, rest = path.read_text().partition("from __future__ import annotations\n")
     path.write_text(f"{head}{future}{line}\n{rest}")
+
+
+def test_the_same_tree_gives_the_same_bytes(rig: Rig) -> None:
+    tree = rig.maker.tree("0.0.1")
+    first = rig.maker.bundle(tree).read_bytes()
+    assert rig.maker.bundle(tree).read_bytes() == first
+
+
+def test_a_whole_bundle_needs_nothing_of_the_system_but_python(rig: Rig, tmp_path: Path) -> None:
+    whole = rig.maker.bundle(rig.maker.tree("0.0.2", models=True), packages=True)
+    with layered(tmp_path, 1200) as root:
+        for file in (whole, rig.maker.public, CHECKOUT / "deploy" / "bundle" / "install.py"):
+            shutil.copy(file, root / "root")
+        install = ("python3", "/root/install.py", f"/root/{whole.name}", "--key", "/root/release.pem")
+        release = "/opt/vigie/current"
+        for command in (
+            install,
+            (f"{release}/bin/vigie", "models", "verify", "vigie-detector"),
+            (f"{release}/bin/python3", "-c", "import agent.sense, agent.relay.process, cv2, av, onnxruntime, numpy"),
+        ):
+            done = subprocess.run(["chroot", str(root), *command], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert broken(Slots(root / "opt" / "vigie"), "0.0.2") == []
 
 
 def test_a_good_release_proves_itself_and_the_old_one_stays_beside_it(rig: Rig) -> None:
@@ -136,11 +173,11 @@ def test_a_release_too_big_for_the_disk_is_refused_beforehand(rig: Rig) -> None:
     assert rig.device.lives()
 
 
-@pytest.mark.parametrize(("version", "fault"), [("0.4.0", crashing), ("0.4.1", mute)])
+@pytest.mark.parametrize(("version", "fault"), [("0.4.0", crashing), ("0.4.1", mute), ("0.4.2", hanging)])
 def test_a_release_that_does_not_prove_itself_is_taken_back(
     rig: Rig, version: str, fault: Callable[[Path], None]
 ) -> None:
-    said = rig.device.update("install", rig.bundle(version, fault), "--within-s", "20", "--hold-s", "3", check=False)
+    said = rig.device.update("install", rig.bundle(version, fault), "--within-s", "20", "--hold-s", "5", check=False)
     assert (said["result"], said["exit_code"]) == ("failed", 1), said
     state = rig.device.update("status")
     assert [state[name] for name in ("phase", "running", "previous")] == ["settled", "0.2.0", "0.1.0"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.aim.edit import Drawing, LocalZones, drop_in, parse_drawing, toml
@@ -151,6 +151,7 @@ def test_whatever_the_page_sends_is_a_drawing_or_refused_in_words(document: byte
 FRACTION = st.floats(0, 1)
 
 
+@settings(max_examples=40)
 @given(
     st.fixed_dictionaries(
         {
@@ -193,6 +194,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
+@settings(max_examples=60)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), VALUES, max_size=4))
 def test_what_is_written_reads_as_it_was(tmp_path_factory: pytest.TempPathFactory, table: dict[str, Any]) -> None:
     path = tmp_path_factory.mktemp("toml") / "one.toml"

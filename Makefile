@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= $(or $(VIGIE_DATA),../shared/data)
 
-.PHONY: setup ansible run test rigs rig-arm64 lint bench eval train smoke bundle clean lock
+.PHONY: setup ansible run test rigs rig-arm64 rig-power-cut lint bench eval train smoke bundle clean lock
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made
@@ -41,10 +41,13 @@ test: setup ## Run the tests that need nothing but this checkout
 	$(BIN)/python -m pytest -m "not rig" -n auto --dist loadfile
 
 rigs: setup ansible ## Run the tests against real brokers, cameras and sound servers (tests/rigs/README.md)
-	$(BIN)/python -m pytest -m "rig and not arm64"
+	$(BIN)/python -m pytest -m "rig and not emulated"
 
 rig-arm64: setup ## Install and try the aarch64 release under emulation; a quarter of an hour (root, qemu-user-static)
-	$(BIN)/python -m pytest -m arm64
+	$(BIN)/python -m pytest tests/rigs/test_arm64.py
+
+rig-power-cut: setup ## Cut the power of an emulated machine in the midst of updates (root, qemu-system-x86)
+	$(BIN)/python -m pytest tests/rigs/test_power_cut.py
 
 lint: setup ansible ## Check style, types and the walls between the parts
 	$(BIN)/ruff format --check .

@@ -72,17 +72,16 @@ class _Here:
 
     def look(self) -> Look:
         """How it is, by its local socket and by systemd."""
-        from agent.device.judge import Look
-        from agent.relay.local import LocalError, ask
+        from agent.device.judge import Look, understood
+        from agent.relay.local import LocalError, hear
 
         starts, failed = self._services.parts()
         if self._socket is None:
             return Look("unknown", starts=starts, failed=failed, why="its configuration cannot be read")
         try:
-            found = ask(self._socket)
-        except (LocalError, ValueError) as error:
-            return Look("unknown", starts=starts, failed=failed, why=f"it does not answer: {error}")
-        return Look(found.status.state, found.status.reasons, found.broker is not None, starts, failed)
+            return understood(hear(self._socket), starts, failed)
+        except LocalError as error:
+            return Look("unknown", starts=starts, failed=failed, why=f"it does not answer: {error.strerror}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ no broker, can be updated all the same; one that is degraded for anything new is
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -50,6 +51,22 @@ class Look:
     def before(self) -> Before:
         """What a trial that begins now is compared with."""
         return Before(self.state, self.reasons, self.broker)
+
+
+def understood(document: bytes, starts: tuple[str, ...], failed: str | None) -> Look:
+    """How an agent is by what its local socket says, which a later release than this one may have written.
+
+    Args:
+        document: What it says; whatever else it says is nothing to us.
+        starts: As of `Look`.
+        failed: As of `Look`.
+    """
+    try:
+        said = json.loads(document)
+        status = said["status"]
+        return Look(str(status["state"]), tuple(status["reasons"]), said["broker"] is not None, starts, failed)
+    except (ValueError, KeyError, TypeError):
+        return Look("unknown", starts=starts, failed=failed, why="what it says of itself cannot be understood")
 
 
 class Agent(Protocol):

@@ -92,16 +92,24 @@ def ask(path: Path) -> LocalStatus:
         LocalError: nobody listens there, this user may not ask, or the answer is that of another version.
     """
     try:
+        return LocalStatus.model_validate_json(hear(path))
+    except ValidationError as error:
+        raise LocalError(errno.EPROTO, f"{path}: the agent that answers there is of another version") from error
+
+
+def hear(path: Path) -> bytes:
+    """What the relay that listens at `path` says, of whatever version it is.
+
+    Raises:
+        LocalError: nobody listens there, or this user may not ask.
+    """
+    try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(_TIMEOUT_S)
             client.connect(str(path))
-            document = b"".join(iter(lambda: client.recv(65536), b""))
+            return b"".join(iter(lambda: client.recv(65536), b""))
     except OSError as error:
         raise LocalError(
             error.errno,
             f"{path}: no agent answers there ({error.strerror or error}); is it running, and are you allowed?",
         ) from error
-    try:
-        return LocalStatus.model_validate_json(document)
-    except ValidationError as error:
-        raise LocalError(errno.EPROTO, f"{path}: the agent that answers there is of another version") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.device.bundle import Manifest
-from agent.device.judge import EVERY_S, Look, judge, lacking
+from agent.device.judge import EVERY_S, Look, judge, lacking, understood
 from agent.device.slots import Before, Last, Slots, Trial
 
 TRIAL = Trial("0.2.0", 60.0, 5.0, by_hand=False, before=Before("ready", (), broker=True))
@@ -124,6 +124,20 @@ def test_a_trial_that_somebody_else_ends_is_left_to_them(slots: Slots) -> None:
     assert judge(slots, agent, lambda _word, _share: None, now=lambda: agent.time, sleep=sleep) is None
     assert slots.state().last == Last("0.2.0", "committed", "somebody said so")
     assert judged(slots, agent) is None, "there is nothing to judge"
+
+
+def test_a_later_release_may_say_more_of_itself_than_the_judge_knows() -> None:
+    said = b'{"status": {"state": "ready", "reasons": ["novelty"], "more": 1}, "broker": "5", "more": {}}'
+    assert understood(said, ("0",), None) == Look("ready", ("novelty",), broker=True, starts=("0",))
+    for nothing in (
+        b"",
+        b"[]",
+        b"{}",
+        b'{"status": 1}',
+        b'{"status": {"state": "ready", "reasons": null}, "broker": 1}',
+    ):
+        assert understood(nothing, (), "it failed").state == "unknown"
+        assert understood(nothing, (), "it failed").failed == "it failed"
 
 
 @pytest.mark.parametrize(

@@ -3,23 +3,19 @@
 They say on the serial line what they hold to be safe on the disk, as soon as they do. Only pip is replaced, by taking
 the wheel apart, since it takes a minute where the processor is emulated.
 
-It says READY once all is loaded, before it has a disk. `GO`, random hexadecimal digits and words follow on the serial
-line: `tree` leaves out the syncfs(2) of a new release and `journal` the fsync(2) of the journal, faults that must be
+Words on the kernel's command line: `rig.alarms` has alarms accepted (relay's part takes long to start there);
+`rig.tree` leaves out the syncfs(2) of a new release and `rig.journal` the fsync(2) of the journal, faults that must be
 found.
 """
 
 from __future__ import annotations
 
-import ctypes
 import datetime as dt
-import fcntl
 import itertools
 import os
 import sqlite3
-import struct
 import subprocess
 import sys
-import termios
 import time
 import zipfile
 from collections.abc import Iterator
@@ -27,19 +23,14 @@ from pathlib import Path
 
 from whole import broken
 
-from agent.contract import EventData, EventType
 from agent.device import install as installing
 from agent.device import slots as under_test
 from agent.device.bundle import read_keys, verify
 from agent.device.slots import Before, Slots, Trial
-from agent.relay.gate import Release
-from agent.relay.journal import Journal
 
 RIG = Path("/rig")
-JOURNAL = Path("/disk/journal")
-_MODULES = ("virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk")
-_FINIT_MODULE = 313
-_RNDADDENTROPY, _RNDRESEEDCRNG = 0x40085203, 0x5207
+JOURNAL = Path("/var/lib/vigie")
+WORDS = Path("/proc/cmdline").read_text().split()
 
 
 def say(*words: str) -> None:
@@ -47,10 +38,14 @@ def say(*words: str) -> None:
     os.write(1, (" ".join(words) + "\n").encode())
 
 
-def alarms(*, planted: bool) -> None:
+def alarms() -> None:
     """Accept an alarm, and say so once it is safe, again and again."""
+    from agent.contract import EventData, EventType
+    from agent.relay.gate import Release
+    from agent.relay.journal import Journal
+
     journal = Journal(JOURNAL, "rig", "cam", outbox_max_bytes=10**8, outbox_max_age_s=1e6, audit_max_bytes=10**8)
-    if planted:
+    if "rig.journal" in WORDS:
         journal._database.execute("PRAGMA synchronous = OFF")
     for number in itertools.count():
         now = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -59,48 +54,23 @@ def alarms(*, planted: bool) -> None:
         )
         event = journal.release([Release(EventType.SOUND_SCREAM, data, now, alarm=True)])[0]
         say("ACCEPTED", event.id)
-        time.sleep(0.1)
-
-
-def find_disk(seed: bytes) -> None:
-    """Load the drivers of the disk, and mount it; what was drawn by lot before this is drawn anew.
-
-    Args:
-        seed: What no other machine that goes on from the same state has.
-    """
-    with Path("/dev/urandom").open("wb") as chance:
-        fcntl.ioctl(chance, _RNDADDENTROPY, struct.pack("ii", len(seed) * 8, len(seed)) + seed)
-        fcntl.ioctl(chance, _RNDRESEEDCRNG)
-    for name in _MODULES:
-        with (RIG / "modules" / f"{name}.ko").open("rb") as module:
-            ctypes.CDLL(None).syscall(_FINIT_MODULE, module.fileno(), b"", 0)
-    while not Path("/dev/vda").exists():
         time.sleep(0.05)
-    Path("/disk").mkdir()
-    subprocess.run(["mount", "-t", "ext4", "/dev/vda", "/disk"], check=True)
 
 
-def main() -> None:
+def updates() -> None:
     """Say what the last power cut has left, and go on."""
     installing._run = take_apart
-    keys = read_keys(RIG / "release.pem")
-    quiet = termios.tcgetattr(0)
-    quiet[3] &= ~termios.ECHO
-    termios.tcsetattr(0, termios.TCSANOW, quiet)
-    say("READY")
-    _, seed, *words = next(line for line in sys.stdin if line.startswith("GO ")).split()
-    find_disk(bytes.fromhex(seed))
-    if "tree" in words:
+    if "rig.tree" in WORDS:
         vars(under_test)["sync_tree"] = lambda _folder: None
-    slots = Slots(Path("/disk/vigie"))
+    slots, keys = Slots(), read_keys(RIG / "release.pem")
     with slots.locked():
-        slots.boot(seed)
+        slots.boot(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         state = slots.state()
         say("KEPT", *kept())
         if state.running is not None:
             say("RUNS", state.running, *(broken(slots, state.running) or ["whole"]))
-        if os.fork() == 0:
-            alarms(planted="journal" in words)
+        if "rig.alarms" in WORDS:
+            subprocess.Popen(["/usr/bin/python3", "-B", __file__, "alarms"])
         while True:
             update(slots, keys)
 
@@ -149,4 +119,4 @@ def take_apart(*command: str) -> str:
     return ""
 
 
-main()
+alarms() if sys.argv[1:] else updates()

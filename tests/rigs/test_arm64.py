@@ -19,7 +19,7 @@ from device import Maker
 
 from deploy.bundle.recipe import TARGETS, build
 
-pytestmark = [pytest.mark.rig, pytest.mark.arm64, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.rig, pytest.mark.emulated, pytest.mark.timeout(3600)]
 
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _QEMU = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")

@@ -33,6 +33,7 @@ class Terminal:
     """A tmux of its own, with one shell in it."""
 
     def __init__(self, folder: Path) -> None:
+        self._number = 0
         self._tmux = ["tmux", "-S", str(folder / "tmux.sock"), "-f", "/dev/null"]
         vigie = f'vigie() {{ {shlex.quote(sys.executable)} -m agent "$@"; }}'
         start = folder / "bashrc"
@@ -54,10 +55,11 @@ class Terminal:
 
     def run(self, command: str, seconds: float = 80) -> tuple[int, str]:
         """Run a command; its exit code, and the screen after it without the line that it was typed in."""
-        self.type("clear; " + command + '; echo "[$?]"', "Enter")
-        done = re.compile(r"\n\[(\d+)\]\n\$$")
-        found = wait_for(lambda: done.search("\n" + self.screen()), seconds, f"{command} ends")
-        return int(found[1]), done.sub("", "\n" + self.screen()).lstrip("\n")
+        self._number += 1  # so that the end of the command before is not taken for that of this one
+        self.type("clear; " + command + f'; echo "[{self._number} $?]"', "Enter")
+        done = re.compile(rf"^(.*)\n\[{self._number} (\d+)\]\n\$$", re.DOTALL)
+        found = wait_for(lambda: done.match("\n" + self.screen()), seconds, f"{command} ends")
+        return int(found[2]), found[1].lstrip("\n")
 
     def _do(self, *words: str) -> str:
         return subprocess.run([*self._tmux, *words], check=True, capture_output=True, text=True).stdout
@@ -120,6 +122,12 @@ def fits(screen: str, *words: str) -> None:
         assert word in screen, screen
 
 
+def uptime(screen: str) -> tuple[str, int] | None:
+    """The screen of the live status, and for how long the agent is up by it; None where it is not whole."""
+    found = re.search(r"up for\D+(\d+) s", screen)
+    return (screen, int(found[1])) if found and screen.rstrip().endswith("┘") else None
+
+
 def test_a_whole_diagnosis_fits_a_small_terminal(terminal: Terminal, data: Path, tmp_path: Path) -> None:
     with mosquitto(tmp_path / "broker") as broker, agent(tmp_path, data, broker.port) as config:
         wait_for(lambda: state(tmp_path) in {"ready", "degraded"}, 60, "the agent is up")
@@ -132,10 +140,9 @@ def test_a_whole_diagnosis_fits_a_small_terminal(terminal: Terminal, data: Path,
         fits(screen, "square-cam live", "connected, MQTT 5", "degraded" if code else "ready")
 
         terminal.type("clear; vigie status --watch", "Enter")
-        wait_for(lambda: "square-cam live" in terminal.screen(), 20, "the live status")
-        first = terminal.screen()
-        wait_for(lambda: terminal.screen() != first, 10, "it is alive")
-        fits(terminal.screen(), "up for")
+        first = wait_for(lambda: uptime(terminal.screen()), 30, "the live status")
+        fits(first[0], "square-cam live")
+        wait_for(lambda: (now := uptime(terminal.screen())) and now[1] > first[1], 20, "it is alive")
         terminal.type("C-c")
 
         code, screen = terminal.run("vigie test end-to-end --seconds 90", 100)

@@ -218,7 +218,7 @@ def inventory(it: Integrator, control: Path, bundles: Path, release_key: Path) -
         "vigie_agent_trust_file": str(it.folder / "trust.toml"),
         "vigie_agent_technicians": ["integrator"],
         "vigie_agent_cameras": [CAMERA],
-        "vigie_agent_settings": {"clock": {"required": True}, "mqtt": {"backoff_max_s": 2}},
+        "vigie_agent_settings": {"mqtt": {"backoff_max_s": 2}},
         "vigie_rollout_watch_s": 0,
     }
     return {

@@ -70,9 +70,8 @@ def rig(require: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) 
         made.configure(broker.port, maker.public)
         script = maker.tree("0.1.0-script") / "deploy" / "bundle" / "install.py"
         made.inside.write("root/install.py", script.read_text())
-        made.inside.run(
-            "python3", "/root/install.py", f"{BUNDLES}/{first.name}", "--key", "/etc/vigie/release-keys/rig.pem"
-        )
+        key = "/etc/vigie/release-keys/rig.pem"
+        made.inside.run("python3", "/root/install.py", f"{BUNDLES}/{first.name}", "--key", key, seconds=300)
         made.inside.run("systemctl", "enable", "--now", "vigie.target")
         found = Rig(maker, made, reader)
         wait_for(made.lives, 60, "the first release lives")

@@ -41,7 +41,11 @@ test: setup ## Run the tests that need nothing but this checkout
 	$(BIN)/python -m pytest -m "not rig" -n auto --dist loadfile
 
 rigs: setup ansible ## Run the tests against real brokers, cameras and sound servers (tests/rigs/README.md)
-	$(BIN)/python -m pytest -m "rig and not emulated"
+	$(BIN)/python -m pytest -m "rig and not long and not emulated and not alone" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "rig and alone"
+
+rigs-long: setup ansible ## Run the rigs of updates and playbooks (root)
+	$(BIN)/python -m pytest -m "rig and long"
 
 rig-arm64: setup ## Install and try the aarch64 release under emulation; a quarter of an hour (root, qemu-user-static)
 	$(BIN)/python -m pytest tests/rigs/test_arm64.py

@@ -32,7 +32,7 @@ from agent.device.bundle import SIGNATURE
 from agent.fleet.pki import Authority
 from deploy.bundle import recipe
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.rig, pytest.mark.long, pytest.mark.timeout(1800)]
 
 CHECKOUT = Path(__file__).parents[2]
 PLAYBOOKS = CHECKOUT / "ansible"

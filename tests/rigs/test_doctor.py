@@ -32,7 +32,7 @@ from sound_server import SoundServer
 from agent.demo.configuration import write_configuration
 from agent.relay.local import ask
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.rig, pytest.mark.alone, pytest.mark.timeout(120)]
 
 LIMIT_S = 10.0
 

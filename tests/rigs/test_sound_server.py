@@ -21,7 +21,7 @@ from agent.capture.microphone import Microphone, open_sound
 from agent.capture.sound import RATE_HZ
 from agent.contract import MicrophoneState
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.rig, pytest.mark.alone, pytest.mark.timeout(120)]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from whole import broken
 
 from agent.device.slots import Slots
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.rig, pytest.mark.long, pytest.mark.timeout(600)]
 
 CRASHES = 30
 BUNDLES = "/srv/rig/release/bundles"

@@ -1,4 +1,4 @@
-"""What an agent keeps of a busy hour: nothing that grows."""
+"""What an agent keeps of a busy hour: nothing that grows. Its part is time: a minute or two of a processor."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import gc
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
 import numpy as np
+import pytest
 
 from agent.behaviours.registry import BEHAVIOURS, OF_CAMERA
 from agent.behaviours.watch import Watch
 from agent.contract import EventType
 from agent.settings import CameraSettings
 from agent.simulate.source import open_sim
+
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
 
 SECONDS = 3600
 WALKERS_A_MINUTE = 20

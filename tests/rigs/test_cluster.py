@@ -19,7 +19,7 @@ from agent.fleet.bridges.bridge import running
 from agent.fleet.keep import Keeper, listing
 from agent.fleet.simulate import simulate
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.rig, pytest.mark.alone, pytest.mark.timeout(400)]
 
 SIMULATED = [f"sim-{number + 1:05}" for number in range(45)]
 ROOT = "vigie/v1/old-port"

@@ -14,7 +14,7 @@ from container import NEEDS, Container, container, require_container
 from parts import wait_for
 from test_sandbox import ENTRY
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
 
 VIGIE = "/opt/vigie/current/bin/vigie"
 CONFIGURATION = """

@@ -23,7 +23,7 @@ from container import NEEDS, UNITS, Container, container, require_container
 from deployed import DeployedMosquitto, Fleet
 from parts import Subscriber, wait_for
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
 
 RELAY, VIGIE = "vigie-relay.service", "/opt/vigie/current/bin/vigie"
 DRY_RUN = ("-x", "-d")  # sets no clock, and stays in the foreground

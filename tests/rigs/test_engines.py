@@ -17,7 +17,7 @@ import pytest
 from container import NEEDS, Container, container, require_container
 from parts import wait_for
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
 
 SENSE, ENGINES = "vigie-sense.service", "vigie-engines.service"
 FAKES = Path(__file__).parents[1] / "fake_jetson"

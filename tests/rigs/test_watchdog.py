@@ -21,7 +21,7 @@ import pytest
 from container import NEEDS, Container, container, require_container
 from parts import wait_for
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
 
 SENSE = "vigie-sense.service"
 FRAMES = "srv/frames.ts"

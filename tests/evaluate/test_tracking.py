@@ -116,7 +116,7 @@ def test_a_seqinfo_that_says_nothing_is_refused(tmp_path: Path, text: str) -> No
 
 
 def test_a_perfect_detector_costs_only_the_looks_before_a_track_is_confirmed(tmp_path: Path) -> None:
-    pytest.importorskip("trackers")
+    pytest.importorskip("trackers", reason="the trackers beside ours need the extra `eval`")
     frames_done: list[int] = []
     (result,) = evaluate([OURS], read_sequences(write_sequence(tmp_path / "walk")), 2, frames_done.append)
     figures = result.sequences["walk"]
@@ -137,7 +137,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: 
 
 
 def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
-    pytest.importorskip("trackers")
+    pytest.importorskip("trackers", reason="the trackers beside ours need the extra `eval`")
     write_sequence(tmp_path / "walk")
     table = CliRunner().invoke(app, ["tracker", "--mot", str(tmp_path), "--beside"])
     assert table.exit_code == 0, table.output
@@ -149,7 +149,7 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
 
 
 def test_neither_mota_nor_idf1_is_below_the_best_of_others(data: Path) -> None:
-    pytest.importorskip("trackers")
+    pytest.importorskip("trackers", reason="the trackers beside ours need the extra `eval`")
     sequences = read_sequences(data / "mot")
     ours, *others = evaluate([OURS, *BESIDE], sequences, repeats=1)
     assert ours.overall.mota >= max(other.overall.mota for other in others)

@@ -12,7 +12,7 @@ from agent.demo.broker import embedded_broker
 from agent.fleet.simulate import SimulationError, simulate
 from agent.settings import MqttSettings
 
-pytest.importorskip("amqtt")
+pytest.importorskip("amqtt", reason="the embedded broker needs the extra `demo`")
 
 
 def plain(port: int) -> MqttSettings:

@@ -2,6 +2,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -69,7 +70,6 @@ def test_frames_are_counted_without_padding() -> None:
 
 def test_it_hears_what_yamnet_hears(data: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="the teacher's front end is read with onnx, of the training extra")
-    onnxruntime = pytest.importorskip("onnxruntime")
     yamnet = onnx.load(data / "models" / "yamnet_rebuilt.onnx")
     (logarithm,) = [node for node in yamnet.graph.node if node.op_type == "Log"]
     yamnet.graph.output.append(onnx.helper.make_tensor_value_info(logarithm.output[0], onnx.TensorProto.FLOAT, None))

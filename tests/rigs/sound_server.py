@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from parts import wait_for
 
 
@@ -54,3 +57,16 @@ class SoundServer:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(10)
             self.process = None
+
+
+@contextlib.contextmanager
+def sound_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SoundServer]:
+    """A running server whose microphone is this process's and its children's; killed at the end."""
+    made = SoundServer(folder)
+    monkeypatch.setenv("PULSE_SERVER", f"unix:{made.socket}")
+    monkeypatch.setenv("PULSE_SOURCE", "mic.monitor")
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()

@@ -27,7 +27,7 @@ from container import NEEDS, container, require_container
 from numpy.typing import NDArray
 from parts import Mosquitto, free_port, mosquitto, start_vigie, wait_for
 from rtsp_camera import Server, require_rtsp_server
-from sound_server import SoundServer
+from sound_server import SoundServer, sound_server
 
 from agent.demo.configuration import write_configuration
 from agent.relay.local import ask
@@ -158,14 +158,8 @@ def sound(require: Callable[..., None], tmp_path: Path, monkeypatch: pytest.Monk
     require("pulseaudio", "paplay")
     folder = tmp_path / "sound"
     folder.mkdir()
-    made = SoundServer(folder)
-    monkeypatch.setenv("PULSE_SERVER", f"unix:{made.socket}")
-    monkeypatch.setenv("PULSE_SOURCE", "mic.monitor")
-    try:
-        made.start()
+    with sound_server(folder, monkeypatch) as made:
         yield made
-    finally:
-        made.kill()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from parts import Subscriber, mosquitto, start_vigie, subscriber, wait_for
-from sound_server import SoundServer
+from sound_server import SoundServer, sound_server
 
 from agent.capture.microphone import Microphone, open_sound
 from agent.capture.sound import RATE_HZ
@@ -27,14 +27,8 @@ pytestmark = [pytest.mark.rig, pytest.mark.alone, pytest.mark.timeout(120)]
 @pytest.fixture
 def server(require: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SoundServer]:
     require("pulseaudio", "paplay")
-    made = SoundServer(tmp_path)
-    monkeypatch.setenv("PULSE_SERVER", f"unix:{made.socket}")
-    monkeypatch.setenv("PULSE_SOURCE", "mic.monitor")
-    try:
-        made.start()
+    with sound_server(tmp_path, monkeypatch) as made:
         yield made
-    finally:
-        made.kill()
 
 
 @pytest.fixture

@@ -280,7 +280,7 @@ class TestTemplates:
 
     @staticmethod
     def rendered(config: dict[str, Any], name: str, payload: bytes) -> str:
-        jinja2 = pytest.importorskip("jinja2")
+        jinja2 = pytest.importorskip("jinja2", reason="its templates are tried with jinja2, of the extra `train`")
         template = jinja2.Environment(autoescape=True).from_string(config["components"][name]["value_template"])
         return str(template.render(value_json=json.loads(payload)))
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from container import CHECKOUT, Container, layered
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from parts import SQUARE
 from whole import broken
 
 from agent.device.slots import Slots, State
@@ -29,7 +30,8 @@ PYTHON = f"3.{sys.version_info.minor}"
 VIGIE = "/opt/vigie/current/bin/vigie"
 PACKAGES = "/opt/rig/packages"
 _TREE = ("agent", "deploy", "pyproject.toml", "requirements.txt", "README.md", "LICENSE")
-_CONFIGURATION = """
+_CONFIGURATION = (
+    """
 [device]
 site = "rig"
 name = "cam-07"
@@ -45,15 +47,9 @@ sense_user = "vigie-sense"
 name = "north"
 source = "sim:crowd?people=12&seconds=600&detections=1"
 loop = true
-[[camera.zone]]
-name = "square"
-polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
-[[camera.rule]]
-type = "crowd.gathering"
-zone = "square"
-min_persons = 3
-hold_s = 1
 """
+    + SQUARE
+)
 _POLICY = """
 [policy.gate]
 k = 1

@@ -21,6 +21,18 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 _T = TypeVar("_T")
 
+#: Of a configuration: three people on the whole of the picture are a gathering.
+SQUARE = """\
+[[camera.zone]]
+name = "square"
+polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
+[[camera.rule]]
+type = "crowd.gathering"
+zone = "square"
+min_persons = 3
+hold_s = 1
+"""
+
 
 def wait_for(condition: Callable[[], _T | None], seconds: float, what: str) -> _T:
     """Poll a real part until the condition gives something true; that."""

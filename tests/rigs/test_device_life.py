@@ -22,14 +22,15 @@ from typing import Any
 import pytest
 from container import NEEDS, UNITS, Container, container, require_container
 from deployed import DeployedMosquitto, Fleet
-from parts import Subscriber, wait_for
+from parts import SQUARE, Subscriber, wait_for
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
 
 RELAY, VIGIE = "vigie-relay.service", "/opt/vigie/current/bin/vigie"
 DRY_RUN = ("-x", "-d")  # sets no clock, and stays in the foreground
 CLOCK = "srv/clock"
-CONFIGURATION = """
+CONFIGURATION = (
+    """
 [device]
 site = "rig"
 name = "cam-07"
@@ -49,15 +50,9 @@ detector = "motion"
 [[camera]]
 name = "north"
 source = "sim:crowd?people=12&seconds=600&detections=1"
-[[camera.zone]]
-name = "square"
-polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
-[[camera.rule]]
-type = "crowd.gathering"
-zone = "square"
-min_persons = 3
-hold_s = 1
 """
+    + SQUARE
+)
 POLICY = """
 [policy.gate]
 k = 1

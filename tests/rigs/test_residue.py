@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from container import NEEDS, Container, container, require_container
-from parts import Subscriber, mosquitto, subscriber, wait_for
+from parts import SQUARE, Subscriber, mosquitto, subscriber, wait_for
 from residue import found_in, found_in_database, marked_clip, marked_sound, texts
 from wiretap import Wiretap, wiretap
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(600)]
 
-CONFIGURATION = """
+CONFIGURATION = (
+    """
 log_level = "debug"
 [device]
 site = "rig"
@@ -35,14 +36,9 @@ type = "sound.gunshot"
 name = "north"
 source = "file:/srv/marked/clip.mp4"
 loop = true
-[[camera.zone]]
-name = "square"
-polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
-[[camera.rule]]
-type = "crowd.gathering"
-zone = "square"
-min_persons = 3
-hold_s = 1
+"""
+    + SQUARE
+    + """\
 [[camera.rule]]
 type = "crowd.density"
 zone = "square"
@@ -51,6 +47,7 @@ type = "person.loitering"
 zone = "square"
 dwell_s = 5
 """
+)
 ENTRY = """
 [[policy.detector]]
 type = "{type}"

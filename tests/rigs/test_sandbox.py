@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from authority import Authority, mutual_tls
 from container import NEEDS, UNITS, Container, container, require_container
-from parts import Mosquitto, Subscriber, mosquitto, subscriber, wait_for
+from parts import SQUARE, Mosquitto, Subscriber, mosquitto, subscriber, wait_for
 from rtsp_camera import Server, require_rtsp_server
 from sound_server import SoundServer
 
@@ -50,7 +50,8 @@ class Machine:
         self.inside.write("etc/vigie/policy.toml", POLICY + "".join(entries))
 
 
-CONFIGURATION = """
+CONFIGURATION = (
+    """
 [device]
 site = "rig"
 name = "cam-07"
@@ -71,15 +72,9 @@ type = "sound.gunshot"
 name = "north"
 source = "{source}"
 loop = true
-[[camera.zone]]
-name = "square"
-polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
-[[camera.rule]]
-type = "crowd.gathering"
-zone = "square"
-min_persons = 3
-hold_s = 1
 """
+    + SQUARE
+)
 POLICY = """
 [policy.gate]
 k = 1

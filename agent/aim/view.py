@@ -15,7 +15,6 @@ import numpy as np
 
 from agent.aim.background import CELLS, LOOK_S, Background, Presence
 from agent.behaviours.episode import EpisodeChange
-from agent.behaviours.occupancy import persons
 from agent.behaviours.zone import Zone
 from agent.capture.frame import Frame
 from agent.contract import Phase
@@ -94,7 +93,7 @@ class CameraView:
 
     def _mark(self, tracks: Tracks, width: int, height: int) -> None:
         """Markers on the grid, and how many people are in each zone."""
-        there = persons(tracks)
+        there = tracks.persons()
         vehicles = ~there & (tracks.classes != ObjectClass.PERSON) & (tracks.unseen == 0)
         feet = _feet(tracks.boxes, width, height)
         cell = width / CELLS

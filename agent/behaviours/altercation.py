@@ -19,10 +19,9 @@ from collections import deque
 import numpy as np
 from pydantic import Field
 
+from agent.behaviours.cells import cells
 from agent.behaviours.episode import Episode, EpisodeChange
-from agent.behaviours.occupancy import persons
 from agent.behaviours.parameters import Parameters
-from agent.behaviours.scale import PersonScale
 from agent.behaviours.zone import Zone
 from agent.contract import Confidence, EventType
 from agent.perception.scene import FloatArray, Flow, Scene
@@ -65,7 +64,6 @@ class Altercation:
     def __init__(self, zone: Zone, parameters: AltercationParameters) -> None:
         self._zone = zone
         self._area = parameters.area
-        self._scale = PersonScale()
         self._seen: deque[tuple[float, int]] = deque()
         self._mean: FloatArray | None = None
         self._time = 0.0
@@ -76,8 +74,7 @@ class Altercation:
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
-        self._scale.update(scene)
-        here = persons(scene.tracks) & self._zone.contains(scene.feet())
+        here = scene.persons & self._zone.standing(scene)
         self._seen.append((scene.time, int(here.sum())))
         while scene.time - self._seen[0][0] > _PRESENT_S:
             self._seen.popleft()
@@ -88,20 +85,15 @@ class Altercation:
 
     def _agitated(self, scene: Scene, flow: Flow) -> float:
         """The largest agitated area of a neighbourhood in the zone, squares of a body height."""
-        centres = flow.centres()
-        # The feet of a body whose middle is here.
-        level = np.asarray(centres[..., 1] / scene.height, np.float32)
-        feet = np.asarray(level + self._scale.at(level) / 2, np.float32)
-        height = self._scale.at(feet) * scene.height
-        places = np.stack([centres[..., 0] / scene.width, feet], axis=-1).astype(np.float32)
-        inside = self._zone.contains(places.reshape(-1, 2)).reshape(level.shape)
-        violent = flow.acceleration > np.maximum(_VIOLENT * height, _NOISE * flow.cell)
-        now = np.where(inside & violent & (flow.moving > _LEAST_MOVING), (flow.cell / height) ** 2, 0)
+        place = cells(scene, flow)
+        violent = flow.acceleration > np.maximum(_VIOLENT * place.tall, _NOISE * flow.cell)
+        agitated = place.within(self._zone) & violent & (flow.moving > _LEAST_MOVING)
+        now = agitated * (flow.cell / place.tall) ** 2
         if self._mean is None or self._mean.shape != now.shape:
             self._mean, self._time = np.zeros(now.shape, np.float32), scene.time
         elapsed, self._time = scene.time - self._time, scene.time
         self._mean += (1 - math.exp(-elapsed / _MEMORY_S)) * (now - self._mean).astype(np.float32)
-        return max(_sums(self._mean, row, tall / flow.cell) for row, tall in enumerate(height[:, 0].tolist()))
+        return _largest(self._mean, place.tall[:, 0] / np.float32(flow.cell))
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
@@ -111,8 +103,18 @@ class Altercation:
         return self._episode.close(time)
 
 
-def _sums(area: FloatArray, row: int, tall: float) -> float:
-    """The largest sum over the neighbourhoods around one row of cells, where people are so many cells tall."""
-    wide, high = (max(1, round(side * tall)) for side in _REACH)
-    column = area[max(0, row - high // 2) : row + (high + 1) // 2].sum(axis=0)
-    return float(np.convolve(column, np.ones(min(wide, len(column)), np.float32), "valid").max())
+def _largest(area: FloatArray, tall: FloatArray) -> float:
+    """The largest sum of an area over the neighbourhoods around its cells, where people are so many cells tall.
+
+    Args:
+        area: (rows, columns), not below 0.
+        tall: (rows,).
+    """
+    rows, columns = area.shape
+    wide, high = (np.maximum(1, np.rint(side * tall).astype(np.intp)) for side in _REACH)
+    total = np.zeros((rows + 1, columns + 1))
+    np.cumsum(np.cumsum(area, axis=0, dtype=np.float64), axis=1, out=total[1:, 1:])
+    row = np.arange(rows)
+    band = total[np.minimum(row + (high + 1) // 2, rows)] - total[np.maximum(row - high // 2, 0)]
+    ends = np.minimum(np.arange(columns + 1) + wide[:, None], columns)  # what the edge cuts is no larger than all of it
+    return float((np.take_along_axis(band, ends, axis=1) - band).max())

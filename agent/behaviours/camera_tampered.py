@@ -25,9 +25,9 @@ from pydantic import Field
 from agent.behaviours.episode import Episode, EpisodeChange
 from agent.behaviours.parameters import Parameters
 from agent.behaviours.zone import Zone
+from agent.capture.frame import Frame
 from agent.contract import Confidence, EventType
 from agent.perception.scene import Scene
-from agent.perception.shrink import shrink
 
 #: The picture is looked at so often, seconds, at most so wide, pixels.
 _LOOK_S, _WIDTH = 0.5, 640
@@ -86,7 +86,7 @@ class CameraTampered:
 
     def _look(self, scene: Scene) -> None:
         elapsed, self._time = scene.time - self._time, scene.time
-        view = _view(scene.image)
+        view = _view(scene.frame)
         free = _open(scene, view.shape[1:])
         if self._usual is None or self._usual.shape != view.shape:
             self._usual, self._seen, self._agreed = view, np.zeros_like(free), 0
@@ -105,9 +105,9 @@ class CameraTampered:
         return self._episode.close(time)
 
 
-def _view(image: NDArray[np.uint8]) -> Floats:
+def _view(frame: Frame) -> Floats:
     """(2, rows, columns) float32: strength of the strongest edge of each place and its brightness, grey levels."""
-    grey = np.asarray(cv2.cvtColor(shrink(image, _WIDTH), cv2.COLOR_BGR2GRAY), np.float32)
+    grey = np.asarray(cv2.cvtColor(frame.shrunk(_WIDTH), cv2.COLOR_BGR2GRAY), np.float32)
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     edges = np.asarray(cv2.magnitude(across, down), np.float32) / 4
     side = max(1, grey.shape[1] // _PLACES)
@@ -123,7 +123,7 @@ def _view(image: NDArray[np.uint8]) -> Floats:
 
 def _open(scene: Scene, shape: tuple[int, ...]) -> Floats:
     """(rows, columns) float32: 0 where somebody is seen, else 1."""
-    height, width = scene.image.shape[:2]
+    height, width = scene.height, scene.width
     rows, columns = shape
     free = np.ones((rows, columns), np.float32)
     boxes = np.concatenate([scene.tracks.boxes, scene.detections.boxes]) / (width, height, width, height)

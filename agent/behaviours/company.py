@@ -117,12 +117,12 @@ class Company:
     """Follows the owners of still things."""
 
     def __init__(
-        self, classes: NDArray[np.uint8], *, beside: float, near: float, lower: float, before_s: float
+        self, classes: NDArray[np.bool_], *, beside: float, near: float, lower: float, before_s: float
     ) -> None:
         """Set up.
 
         Args:
-            classes: Who may own a thing, `ObjectClass`.
+            classes: Who may own a thing, by `ObjectClass`.
             beside: How far from a thing its owners are when it comes, heights of their boxes.
             near: How far they may go and still be with it, heights of their boxes.
             lower: Which part of a box is measured from, 0 to 1, from below: the feet for things on the ground, all of
@@ -139,18 +139,22 @@ class Company:
     def update(self, scene: Scene) -> list[Left]:
         """The things that somebody brought."""
         tracks = scene.tracks
-        here = np.isin(tracks.classes, self._classes) & (tracks.unseen <= _UNSEEN_S)
+        known, self._known = self._known, set(tracks.ids.tolist())
+        due = not self._past or scene.time - self._past[-1].time >= _STEP_S
+        if not due and not scene.still:
+            self._owners = {}
+            return []
+        here = self._classes[tracks.classes] & (tracks.unseen <= _UNSEEN_S)
         boxes, velocities = tracks.boxes[here], tracks.velocities[here]
         # Who reaches to the picture's edge and is seen no more has left.
         low, high = boxes[:, :2] / (scene.width, scene.height), boxes[:, 2:] / (scene.width, scene.height)
         inside = np.asarray((low > _EDGE).all(axis=1) & (high < 1 - _EDGE).all(axis=1))
         walks = np.hypot(*velocities.T) >= _WALKS * (boxes[:, 3] - boxes[:, 1])
         now = _Moment(scene.time, tracks.ids[here], boxes, velocities * walks[:, None], inside)
-        if not self._past or scene.time - self._past[-1].time >= _STEP_S:
+        if due:
             self._past.append(now)
             while scene.time - self._past[0].time > _PAST_S:
                 self._past.popleft()
-        known, self._known = self._known, set(tracks.ids.tolist())
         self._owners = {thing.number: self._owners.get(thing.number) or self._brought(thing) for thing in scene.still}
         found = []
         for thing in scene.still:

@@ -23,10 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from agent.behaviours.cells import cells
 from agent.behaviours.episode import Episode, EpisodeChange
-from agent.behaviours.occupancy import persons
 from agent.behaviours.parameters import Parameters
-from agent.behaviours.scale import PersonScale
 from agent.behaviours.zone import Zone
 from agent.contract import MAX_COUNT, Confidence, EventType, Variant
 from agent.perception.scene import Flow, Scene
@@ -83,7 +82,6 @@ class CrowdMovement:
     def __init__(self, zone: Zone, parameters: CrowdMovementParameters) -> None:
         self._zone = zone
         self._parameters = parameters
-        self._scale = PersonScale()
         self._means: Floats | None = None
         self._time = 0.0
         self._variant = Variant.NONE
@@ -96,7 +94,6 @@ class CrowdMovement:
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
-        self._scale.update(scene)
         if scene.flow is not None:
             now = self._statistics(self._movement(scene, scene.flow))
             if self._means is None:
@@ -111,24 +108,21 @@ class CrowdMovement:
         """Everybody in the zone: tracks, and the flow that no track explains."""
         tracks = scene.tracks
         size = np.array([scene.width, scene.height])
-        rows = persons(tracks) & self._zone.contains(scene.feet())
-        feet = scene.feet()[rows] * size
-        tall = self._scale.at(scene.feet()[rows, 1]) * scene.height
+        rows = scene.persons & self._zone.standing(scene)
+        feet = scene.feet[rows] * size
+        tall = scene.scale.at(scene.feet[rows, 1]) * scene.height
 
-        centres = flow.centres().reshape(-1, 2)
-        level = np.asarray(centres[:, 1] / scene.height, np.float32)
-        below = np.asarray(level + self._scale.at(level) / 2, np.float32)
-        ground = np.stack([centres[:, 0] / scene.width, below], axis=1).astype(np.float32)
-        explained = _within(centres, tracks.boxes, flow.cell / 2)
-        free = (flow.moving.reshape(-1) > 0) & self._zone.contains(ground) & ~explained
-        height = self._scale.at(below[free]) * scene.height
-        weights = flow.moving.reshape(-1)[free] * (flow.cell / height) ** 2 / _BODY
+        place = cells(scene, flow)
+        free = (flow.moving > 0) & place.within(self._zone)
+        free[free] = ~_within(place.centres[free], tracks.boxes, flow.cell / 2)
+        height = np.broadcast_to(place.tall, free.shape)[free]
+        weights = flow.moving[free] * (flow.cell / height) ** 2 / _BODY
 
         heights = np.concatenate([tall, height]).astype(np.float64)[:, None]
         shortened = np.array([1.0, _TILT])
         return _Movement(
-            np.concatenate([feet, ground[free] * size]) / shortened / heights,
-            np.concatenate([tracks.velocities[rows], flow.velocities.reshape(-1, 2)[free]]) / shortened / heights,
+            np.concatenate([feet, place.feet[free] * size]) / shortened / heights,
+            np.concatenate([tracks.velocities[rows], flow.velocities[free]]) / shortened / heights,
             np.concatenate([np.ones(len(feet)), weights]),
         )
 

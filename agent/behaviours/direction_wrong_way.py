@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from agent.behaviours.confidence import confidence_in
 from agent.behaviours.episode import Episode, EpisodeChange
-from agent.behaviours.occupancy import confidence_in
-from agent.behaviours.parameters import ClassName, Parameters, class_numbers
+from agent.behaviours.parameters import ClassName, Parameters, class_table
 from agent.behaviours.zone import Zone
 from agent.contract import EventType
 from agent.perception.scene import Scene
@@ -53,7 +53,7 @@ class DirectionWrongWay:
 
     def __init__(self, zone: Zone, parameters: DirectionWrongWayParameters) -> None:
         self._zone = zone
-        self._classes = class_numbers(parameters.classes)
+        self._classes = class_table(parameters.classes)
         self._travel = parameters.travel
         self._allowed = np.array(parameters.allowed) / math.hypot(*parameters.allowed)
         self._furthest: dict[int, NDArray[np.float64]] = {}
@@ -64,7 +64,7 @@ class DirectionWrongWay:
         tracks = scene.tracks
         alive = set(tracks.ids.tolist())
         self._furthest = {track: place for track, place in self._furthest.items() if track in alive}
-        seen = self._zone.contains(scene.feet()) & (tracks.unseen == 0) & np.isin(tracks.classes, self._classes)
+        seen = self._zone.standing(scene) & (tracks.unseen == 0) & self._classes[tracks.classes]
         wrong = [row for row in np.flatnonzero(seen) if self._is_wrong(int(tracks.ids[row]), tracks.boxes[row])]
         return self._episode.update(scene.time, bool(wrong), confidence=confidence_in(tracks.scores[wrong]))
 

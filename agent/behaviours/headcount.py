@@ -18,8 +18,7 @@ from statistics import median_low
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.behaviours.occupancy import confidence_in, persons
-from agent.behaviours.scale import PersonScale
+from agent.behaviours.confidence import confidence_in
 from agent.behaviours.zone import Zone
 from agent.contract import MAX_COUNT, Confidence
 from agent.perception.scene import FloatArray, ObjectClass, Scene, Tracks
@@ -55,28 +54,31 @@ class Headcount:
 
     def __init__(self, zone: Zone) -> None:
         self._zone = zone
-        self._scale = PersonScale()
         self._counts: deque[tuple[float, int]] = deque()
 
     def update(self, scene: Scene) -> tuple[int, Confidence]:
         """Persons in the zone, at most `MAX_COUNT`, and how sure their detections are."""
-        self._scale.update(scene)
-        here = _present(scene.tracks) & self._zone.contains(scene.feet())
-        seen = int(here.sum())
-        self._counts.append((scene.time, seen + hidden(seen, self._share_seen(scene, here))))
+        now, confidence = scene.once(("headcount", self._zone.key), lambda: self._count(scene))
+        self._counts.append((scene.time, now))
         while scene.time - self._counts[0][0] > _WINDOW_S:
             self._counts.popleft()
         count = median_low(count for _, count in self._counts)
-        return min(count, MAX_COUNT), confidence_in(scene.tracks.scores[here])
+        return min(count, MAX_COUNT), confidence
+
+    def _count(self, scene: Scene) -> tuple[int, Confidence]:
+        """As many as there seem to be at this moment."""
+        here = _present(scene.tracks) & self._zone.standing(scene)
+        seen = int(here.sum())
+        return seen + hidden(seen, self._share_seen(scene, here)), confidence_in(scene.tracks.scores[here])
 
     def _share_seen(self, scene: Scene, here: NDArray[np.bool_]) -> float:
         """Share of the places among these persons at which somebody would be seen."""
         size = np.array([scene.width, scene.height], np.float32)
-        boxes, feet = scene.tracks.boxes[here], scene.feet()[here]
-        tall = self._scale.at(feet[:, 1]) * scene.height
+        boxes, feet = scene.tracks.boxes[here], scene.feet[here]
+        tall = scene.scale.at(feet[:, 1]) * scene.height
         places = (feet[:, None] * size + _AROUND * tall[:, None, None]).reshape(-1, 2).astype(np.float32)
         places = places[self._zone.contains(np.asarray(places / size, np.float32))]
-        tall = self._scale.at(places[:, 1] / size[1]) * scene.height
+        tall = scene.scale.at(places[:, 1] / size[1]) * scene.height
         apart = (places[:, None] - feet * size) / (tall[:, None, None] * np.array([1, _TILT], np.float32))
         free = (np.hypot(apart[..., 0], apart[..., 1]) > _APART).all(axis=1)
         if not free.any():
@@ -111,7 +113,7 @@ def _present(tracks: Tracks) -> NDArray[np.bool_]:
     speeds = np.hypot(*tracks.velocities.T) / np.maximum(tracks.boxes[:, 3] - tracks.boxes[:, 1], 1.0)
     stood = (speeds < _STANDING) & (tracks.unseen <= _STANDS_S) & (tracks.ages >= _KNOWN_S)
     stood &= tracks.classes == ObjectClass.PERSON
-    return np.asarray(persons(tracks) | stood)
+    return np.asarray(tracks.persons() | stood)
 
 
 def _covered(feet: FloatArray, tall: FloatArray, boxes: FloatArray) -> FloatArray:

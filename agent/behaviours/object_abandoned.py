@@ -14,7 +14,7 @@ from pydantic import Field
 
 from agent.behaviours.company import Company, Left, lies_in
 from agent.behaviours.episode import Episode, EpisodeChange
-from agent.behaviours.parameters import Parameters, class_numbers
+from agent.behaviours.parameters import Parameters, class_table
 from agent.behaviours.zone import Zone
 from agent.contract import Confidence, EventType
 from agent.perception.scene import Scene
@@ -47,7 +47,7 @@ class ObjectAbandoned:
     def __init__(self, zone: Zone, parameters: ObjectAbandonedParameters) -> None:
         self._zone = zone
         self._dwell_s = parameters.dwell_s
-        self._company = Company(class_numbers(["person"]), beside=_BESIDE, near=parameters.reach, lower=0.3, before_s=5)
+        self._company = Company(class_table(["person"]), beside=_BESIDE, near=parameters.reach, lower=0.3, before_s=5)
         self._episode = Episode(EventType.OBJECT_ABANDONED, zone.name, release_s=parameters.release_s)
 
     def update(self, scene: Scene) -> list[EpisodeChange]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from agent.perception.scene import CLASS_GROUPS
+from agent.perception.scene import CLASS_GROUPS, ObjectClass
 
 #: What a rule may call the objects it is about: the keys of `CLASS_GROUPS`.
 ClassName = Literal["person", "bicycle", "motorcycle", "car", "bus", "truck", "vehicle"]
@@ -21,6 +21,8 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def class_numbers(names: Iterable[ClassName]) -> NDArray[np.uint8]:
-    """The classes behind these names, as they stand in `Tracks.classes`: (M,) uint8."""
-    return np.array(sorted({number for name in names for number in CLASS_GROUPS[name]}), np.uint8)
+def class_table(names: Iterable[ClassName]) -> NDArray[np.bool_]:
+    """Which classes are behind these names: (len(ObjectClass),) bool, to be indexed by `Tracks.classes`."""
+    table = np.zeros(len(ObjectClass), np.bool_)
+    table[[number for name in names for number in CLASS_GROUPS[name]]] = True
+    return table

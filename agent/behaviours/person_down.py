@@ -19,9 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from agent.behaviours.episode import Episode, EpisodeChange
-from agent.behaviours.occupancy import persons
 from agent.behaviours.parameters import Parameters
-from agent.behaviours.scale import PersonScale
 from agent.behaviours.zone import Zone
 from agent.contract import Confidence, EventType
 from agent.perception.scene import FloatArray, ObjectClass, Scene
@@ -99,17 +97,15 @@ class PersonDown:
         #: For each track how tall it was at most where it is, and its feet then.
         self._tallest: dict[int, tuple[float, float]] = {}
         self._falls: list[_Fall] = []
-        self._scale = PersonScale()
         self._episode = Episode(EventType.PERSON_DOWN, zone.name, release_s=parameters.release_s)
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
         tracks = scene.tracks
-        self._scale.update(scene)
         self._ways = {track: self._ways.get(track, deque()) for track in tracks.ids.tolist()}
         self._tallest = {track: tallest for track, tallest in self._tallest.items() if track in self._ways}
-        inside = self._zone.contains(scene.feet())
-        for row in np.flatnonzero(persons(tracks) & (tracks.unseen == 0) & inside):
+        inside = self._zone.standing(scene)
+        for row in np.flatnonzero(scene.persons & (tracks.unseen == 0) & inside):
             self._follow(int(tracks.ids[row]), scene.time, tracks.boxes[row])
         for row in np.flatnonzero((tracks.unseen > _LOST_S) & (tracks.classes == ObjectClass.PERSON)):
             self._lose(int(tracks.ids[row]), scene)
@@ -158,7 +154,7 @@ class PersonDown:
         edge = tall / 2
         whole = edge < x < scene.width - edge and max(bottom, lowest) < scene.height - edge / 2
         # A box where nobody is comes and goes as well, and is seldom as tall as people are there.
-        usual = float(self._scale.at(np.array([bottom / scene.height], np.float32))[0]) * scene.height
+        usual = float(scene.scale.at(np.array([bottom / scene.height], np.float32))[0]) * scene.height
         if whole and 1 / _USUAL < tall / usual < _USUAL:
             self._note(_Fall(time, x, bottom, tall, seen=False))
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
+from agent.behaviours.confidence import confidence_in
 from agent.behaviours.episode import Episode, EpisodeChange
-from agent.behaviours.occupancy import confidence_in, persons
 from agent.behaviours.parameters import Parameters
 from agent.behaviours.stay import Stays
 from agent.behaviours.zone import Zone
@@ -51,9 +51,9 @@ class PersonLoitering:
         """What changes with this scene."""
         tall = (scene.tracks.boxes[:, 3] - scene.tracks.boxes[:, 1])[:, None]
         edge = (_EDGE * tall / (scene.width, scene.height)).astype(np.float32)
-        stays = self._stays.known(scene) & self._zone.touches(scene.feet(), edge)
-        here = persons(scene.tracks) & (stays | self._zone.contains(scene.feet()))
-        self._ways.update(scene, persons(scene.tracks))
+        stays = self._stays.known(scene) & self._zone.touches(scene.feet, edge)
+        here = scene.persons & (stays | self._zone.standing(scene))
+        self._ways.update(scene, scene.persons)
         lingering = (self._stays.update(scene, here) >= self._dwell_s) & self._ways.walked(scene)
         return self._episode.update(
             scene.time, bool(lingering.any()), confidence=confidence_in(scene.tracks.scores[lingering])

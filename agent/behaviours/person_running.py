@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from agent.behaviours.confidence import confidence_in
 from agent.behaviours.episode import Episode, EpisodeChange
-from agent.behaviours.occupancy import confidence_in
-from agent.behaviours.parameters import Parameters
-from agent.behaviours.scale import PersonScale
+from agent.behaviours.parameters import Parameters, class_table
 from agent.behaviours.zone import Zone
 from agent.contract import EventType
 from agent.perception.scene import FloatArray, ObjectClass, Scene
@@ -52,7 +51,7 @@ _SLOW, _STRAIGHT = 0.8, 0.15
 _KNOWN_S, _THEIRS = 1.0, 0.4
 #: Who is seen on something ridden in so many of the looks rides it.
 _RIDES = 0.4
-_RIDDEN = (ObjectClass.BICYCLE, ObjectClass.MOTORCYCLE)
+_RIDDEN = class_table(("bicycle", "motorcycle"))
 
 
 class PersonRunningParameters(Parameters):
@@ -97,7 +96,6 @@ class PersonRunning:
     def __init__(self, zone: Zone, parameters: PersonRunningParameters) -> None:
         self._zone = zone
         self._speed = parameters.speed
-        self._scale = PersonScale()
         self._looks: deque[_Look] = deque()
         # A speed is that of the middle of the way.
         hold_s = max(0.0, parameters.hold_s - _LEAST_S / 2)
@@ -105,7 +103,6 @@ class PersonRunning:
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
-        self._scale.update(scene)
         self._looks.append(self._look(scene))
         while scene.time - self._looks[0].time > _WINDOW_S:
             self._looks.popleft()
@@ -124,9 +121,9 @@ class PersonRunning:
         known = tracks.boxes[(tracks.ages >= _KNOWN_S) & (tracks.unseen == 0) & slow]
         maybe = (found.classes == ObjectClass.PERSON) & (found.scores >= _SURE) & whole & self._zone.contains(feet)
         maybe &= ~(_overlaps(boxes, known) >= _THEIRS).any(axis=1)
-        ridden = np.concatenate([of.boxes[np.isin(of.classes, _RIDDEN)] for of in (found, tracks)])
+        ridden = np.concatenate([of.boxes[_RIDDEN[of.classes]] for of in (found, tracks)])
         places = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 1], boxes[:, 3]], axis=1)[maybe]
-        tall = (places[:, 2] - places[:, 1]) * self._scale.shortened(places[:, 2] / scene.height)
+        tall = (places[:, 2] - places[:, 1]) * scene.scale.shortened(places[:, 2] / scene.height)
         return _Look(
             scene.time,
             places.astype(np.float64),

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.behaviours.occupancy import COAST_S
 from agent.perception.moving import moves
-from agent.perception.scene import FloatArray, Scene
+from agent.perception.scene import COAST_S, FloatArray, Scene
 
 #: Who has been so far from where they were first seen has walked, heights of the box: ten times a box's jitter, and
 #: half of that where the picture moves as well.
@@ -69,29 +68,29 @@ class Stays:
         self._stays = {i: stay for i, stay in self._stays.items() if scene.time - stay.seen <= self._bridged(stay)}
         here_now = set(tracks.ids[inside & seen].tolist())
         lost = {i: stay for i, stay in self._stays.items() if i not in here_now and scene.time - stay.seen > COAST_S}
-        moving = moves(tracks.boxes, scene.moving)
+        moving = scene.once("moves", lambda: moves(tracks.boxes, scene.moving)).tolist()
+        ids, boxes, velocities, ages = (
+            of.tolist() for of in (tracks.ids, tracks.boxes, tracks.velocities, tracks.ages)
+        )
         seconds = np.zeros(len(tracks), np.float32)
-        for row in np.flatnonzero(inside & seen):
-            track = int(tracks.ids[row])
-            x0, y0, x1, y1 = tracks.boxes[row].tolist()
-            centre = ((x0 + x1) / 2, (y0 + y1) / 2)
-            speed = tracks.velocities[row]
+        for row in np.flatnonzero(inside & seen).tolist():
+            track, (x0, y0, x1, y1), (across, down) = ids[row], boxes[row], velocities[row]
+            x, y = (x0 + x1) / 2, (y0 + y1) / 2
             # A tracker takes some looks to be sure of somebody, who has been there since the first of them.
-            age = 0.0 if track in self._known else float(tracks.ages[row])
-            way = age * speed if moving[row] else np.zeros(2)
-            first = (centre[0] - float(way[0]), centre[1] - float(way[1]))
-            here = _Stay(scene.time - age, scene.time, centre[0], y1, y1 - y0, first)
-            here.stands = float(np.hypot(*speed)) < _STROLL * here.height
+            age = 0.0 if track in self._known else ages[row]
+            first = (x - age * across, y - age * down) if moving[row] else (x, y)
+            here = _Stay(scene.time - age, scene.time, x, y1, y1 - y0, first)
+            here.stands = math.hypot(across, down) < _STROLL * here.height
             before = self._stays.get(track)
             if before is not None:
                 here.since, here.first, here.walked = before.since, before.first, before.walked
-            if track not in self._outside:
+            if lost and track not in self._outside:
                 self._continue(lost, here)
             least = _WALKED_SEEN if moving[row] else _WALKED
-            here.walked |= math.dist(centre, here.first) > least * max(here.height, 1.0)
+            here.walked |= math.dist((x, y), here.first) > least * max(here.height, 1.0)
             self._stays[track] = here
             seconds[row] = here.seen - here.since
-        self._known = set(tracks.ids.tolist())
+        self._known = set(ids)
         return seconds
 
     def _bridged(self, stay: _Stay) -> float:

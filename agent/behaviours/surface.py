@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from agent.behaviours.company import Company
-from agent.behaviours.parameters import class_numbers
+from agent.behaviours.parameters import class_table
 from agent.behaviours.zone import Zone
 from agent.perception.scene import Scene, StillThing
 
@@ -40,7 +40,7 @@ class SurfaceWatch:
         """
         self._zone = zone
         self._stand_s, self._dwell_s = stand_s, dwell_s
-        self._company = Company(class_numbers(["person"]), beside=_BESIDE, near=_NEAR, lower=1.0, before_s=20)
+        self._company = Company(class_table(["person"]), beside=_BESIDE, near=_NEAR, lower=1.0, before_s=20)
 
     def update(self, scene: Scene) -> list[StillThing]:
         """What has been done to the surface by now, posters apart."""

@@ -16,7 +16,7 @@ from pydantic import Field
 from agent.behaviours.company import Company, Left, lies_in
 from agent.behaviours.episode import Episode, EpisodeChange
 from agent.behaviours.object_abandoned import BENCH
-from agent.behaviours.parameters import Parameters, class_numbers
+from agent.behaviours.parameters import Parameters, class_table
 from agent.behaviours.zone import Zone
 from agent.contract import Confidence, EventType
 from agent.perception.scene import Scene
@@ -53,7 +53,7 @@ class WasteDumped:
     def __init__(self, zone: Zone, parameters: WasteDumpedParameters) -> None:
         self._zone = zone
         self._parameters = parameters
-        self._company = Company(class_numbers(["person", "vehicle"]), beside=_BESIDE, near=_NEAR, lower=0.5, before_s=5)
+        self._company = Company(class_table(["person", "vehicle"]), beside=_BESIDE, near=_NEAR, lower=0.5, before_s=5)
         self._episode = Episode(EventType.WASTE_DUMPED, zone.name, release_s=parameters.release_s)
 
     def update(self, scene: Scene) -> list[EpisodeChange]:

@@ -11,13 +11,13 @@ from datetime import datetime
 import numpy as np
 
 from agent.behaviours.episode import Behaviour, EpisodeChange
-from agent.behaviours.occupancy import persons
 from agent.behaviours.registry import build, needs
 from agent.capture.frame import Frame
 from agent.perception.change import ChangeModel
 from agent.perception.flow import FlowModel
 from agent.perception.moving import Moving, backed, with_unknown_vehicles
 from agent.perception.patch import PatchChecker
+from agent.perception.scale import PersonScale
 from agent.perception.scene import Detections, Need, Scene, Tracks
 from agent.perception.track import Tracker
 from agent.settings import CameraSettings, RuleSettings, SettingsError, parse_schedule
@@ -85,6 +85,7 @@ class Watch:
             taken.add((rule.type, rule.zone))
             self._rules.append((Schedule(rule.schedule), build(rule, camera)))
         self._needs = needs(camera.rules if rules is None else rules)
+        self._scale = PersonScale()
         self._begin_anew()
 
     def update(self, frame: Frame, detections: Detections) -> list[EpisodeChange]:
@@ -92,14 +93,15 @@ class Watch:
         self._idle = False
         moving = np.empty((0, 4), np.float32) if self._blind else self._moving.update(frame)
         detections = backed(detections, moving)
+        height, width = frame.image.shape[:2]
         if Need.UNKNOWN_VEHICLES in self._needs:
-            height, width = frame.image.shape[:2]
             detections = with_unknown_vehicles(detections, moving, width, height)
         tracks = self.tracks = self._tracker.update(frame.time, detections)
-        self.persons = int(persons(tracks).sum())
-        flow = self._flow.update(frame.time, frame.image) if self._flow else None
-        still = self._change.update(frame.time, frame.image, tracks, detections) if self._change else ()
-        scene = Scene(frame.time, frame.image, tracks, detections, flow, still, moving)
+        self.persons = int(tracks.persons().sum())
+        self._scale.update(tracks, width, height)
+        flow = self._flow.update(frame) if self._flow else None
+        still = self._change.update(frame, tracks, detections) if self._change else ()
+        scene = Scene(frame, tracks, detections, self._scale, flow, still, moving)
         now = self._wall() if self._wall else None
         changes: list[EpisodeChange] = []
         for schedule, behaviour in self._rules:

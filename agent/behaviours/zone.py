@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.perception.scene import FloatArray
+from agent.perception.scene import FloatArray, Scene
 
 
 class Calibration:
@@ -46,6 +46,8 @@ def _area(corners: NDArray[np.float64]) -> float:
     return abs(float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum())) / 2
 
 
+#: (5, 2): a point, and beside it to each side.
+_AROUND = np.array([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], np.float32)
 #: The last place inside the picture: a box that leaves it below or at the right stands on its edge.
 _LAST = np.nextafter(np.float32(1), np.float32(0))
 
@@ -56,6 +58,7 @@ class Zone:
     Attributes:
         name: Its name; None for the whole picture of a camera.
         area_m2: Its area on the ground, square metres; None where it is not calibrated.
+        key: Equal for zones of one shape.
     """
 
     def __init__(
@@ -71,6 +74,11 @@ class Zone:
         corners = np.asarray(polygon, np.float32)
         self._x0, self._y0 = corners[:, 0], corners[:, 1]
         self._x1, self._y1 = np.roll(self._x0, -1), np.roll(self._y0, -1)
+        self.key = corners.tobytes()
+
+    def standing(self, scene: Scene) -> NDArray[np.bool_]:
+        """Which tracks have their feet inside, (N,) bool."""
+        return scene.once(("standing", self.key), lambda: self.contains(scene.feet))
 
     def touches(self, points: FloatArray, margins: FloatArray) -> NDArray[np.bool_]:
         """Which points lie inside, or so close to it: an edge of a box jitters.
@@ -82,10 +90,8 @@ class Zone:
         Returns:
             (N,) bool.
         """
-        around = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
-        return np.asarray(
-            np.any([self.contains(points + margins * np.array(step, np.float32)) for step in around], axis=0)
-        )
+        tried = points + margins * _AROUND[:, None]
+        return np.asarray(self.contains(tried.reshape(-1, 2)).reshape(len(_AROUND), -1).any(axis=0))
 
     def contains(self, points: FloatArray) -> NDArray[np.bool_]:
         """Which points lie inside, by the crossing number (Shimrat, CACM 5(8), 1962, algorithm 112).

@@ -14,9 +14,9 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
+from agent.behaviours.confidence import confidence_in
 from agent.behaviours.episode import Episode, EpisodeChange
-from agent.behaviours.occupancy import confidence_in
-from agent.behaviours.parameters import ClassName, Parameters, class_numbers
+from agent.behaviours.parameters import ClassName, Parameters, class_table
 from agent.behaviours.stay import Stays
 from agent.behaviours.zone import Zone
 from agent.contract import EventType
@@ -43,7 +43,7 @@ class ZoneIntrusion:
 
     def __init__(self, zone: Zone, parameters: ZoneIntrusionParameters) -> None:
         self._zone = zone
-        self._classes = class_numbers(parameters.classes)
+        self._classes = class_table(parameters.classes)
         self._hold_s = parameters.hold_s
         self._stays = Stays(_BRIDGE_S)
         self._ways = Stays(_REMEMBERED_S)
@@ -51,13 +51,11 @@ class ZoneIntrusion:
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
-        inside = self._zone.contains(scene.feet())
+        inside = self._zone.standing(scene)
         stayed = self._stays.update(scene, inside)
         # The time inside counts whatever the class was meanwhile: it takes a tracker some frames to be sure of it.
         self._ways.update(scene, np.ones(len(scene.tracks), np.bool_))
-        intruders = (
-            inside & self._ways.walked(scene) & (stayed >= self._hold_s) & np.isin(scene.tracks.classes, self._classes)
-        )
+        intruders = inside & self._ways.walked(scene) & (stayed >= self._hold_s) & self._classes[scene.tracks.classes]
         return self._episode.update(
             scene.time, bool(intruders.any()), confidence=confidence_in(scene.tracks.scores[intruders])
         )

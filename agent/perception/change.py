@@ -27,13 +27,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.capture.frame import Frame, Image
 from agent.inference.backend import InferenceError
 from agent.perception.difference import Cause, Difference, compare, explained, reach
 from agent.perception.patch import PatchChecker
 from agent.perception.scene import Detections, FloatArray, StillThing, Tracks
-from agent.perception.shrink import shrink
 
-Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Floats64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -133,35 +132,35 @@ class ChangeModel:
         self._shape: tuple[int, ...] = ()
         self._told: tuple[StillThing, ...] = ()
 
-    def update(self, time: float, image: Image, tracks: Tracks, detections: Detections) -> tuple[StillThing, ...]:
+    def update(self, frame: Frame, tracks: Tracks, detections: Detections) -> tuple[StillThing, ...]:
         """What has come and stayed, as of the last look.
 
         Args:
-            time: Seconds on the source's clock, never going back.
-            image: (H, W, 3) uint8, BGR.
+            frame: The next one; time never goes back.
             tracks: Confirmed tracks.
             detections: What the detector found, the faint too.
         """
+        time, image = frame.time, frame.image
         if time - self._time < _LOOK_S:
             return self._told
         elapsed, self._time = min(time - self._time, 2 * _LOOK_S), time
         if image.shape != self._shape:
-            self._learn_anew(time, image)
-        small = self._steadied(shrink(image, _WIDTH))
+            self._learn_anew(frame)
+        small = self._steadied(frame.shrunk(_WIDTH))
         bodies, scores = _bodies(tracks, detections)
         bodies = bodies * np.float32(small.shape[1] / image.shape[1])
         limit = self._limit()
         moving = self._vote(time, small, limit)
         surely, changed = self._changed(limit)
         if surely.mean() > _OTHER_VIEW:
-            self._learn_anew(time, image)
+            self._learn_anew(frame)
             return self._told
         covered = _painted(bodies, changed.shape)
         self._learn(elapsed, covered)
         if time - self._fine_at >= _FINE_S:
-            self._learn_fine(time, image, changed | moving | covered)
+            self._learn_fine(frame, changed | moving | covered)
         if self._things:
-            self._see(time, image)
+            self._see(frame)
         if time - self._began < _WARM_UP_S:
             self._long[:] = self._short
             return self._told
@@ -178,15 +177,15 @@ class ChangeModel:
 
     # Pixels ----------------------------------------------------------------------------------------------------------
 
-    def _learn_anew(self, time: float, image: Image) -> None:
-        small = shrink(image, _WIDTH)
-        self._shape, self._began = image.shape, time
+    def _learn_anew(self, frame: Frame) -> None:
+        time, small = frame.time, frame.shrunk(_WIDTH)
+        self._shape, self._began = frame.image.shape, time
         self._long = small.astype(np.float32)
         self._short = self._long.copy()
         self._votes: NDArray[np.uint8] = np.zeros(small.shape[:2], np.uint8)
         self._usual_at = np.full(small.shape[:2], time, np.float64)
         self._deviation = np.full(small.shape[:2], 2.0, np.float32)
-        self._fine, self._fine_at = shrink(image, _FINE_WIDTH).astype(np.float32), -math.inf
+        self._fine, self._fine_at = frame.shrunk(_FINE_WIDTH).astype(np.float32), -math.inf
         self._recent, self._recent_at = self._fine.copy(), -math.inf
         self._line = np.array([[1.0, 0.0]] * 3)
         self._things: list[_Thing] = []
@@ -273,26 +272,26 @@ class ChangeModel:
             np.multiply(picture, factor, out=picture)
             np.add(picture, shift, out=picture)
 
-    def _see(self, time: float, image: Image) -> None:
+    def _see(self, frame: Frame) -> None:
         """Take the frame into the mean of the last few, in which noise and rain are weaker."""
-        fine = self._corrected(shrink(image, _FINE_WIDTH))
+        time, fine = frame.time, self._corrected(frame.shrunk(_FINE_WIDTH))
         if time - self._recent_at > 3 * _LOOK_S:
             self._recent = fine.astype(np.float32)
         self._recent_at = time
         cv2.accumulateWeighted(fine, self._recent, 0.4)
 
-    def _learn_fine(self, time: float, image: Image, unusual: Bools) -> None:
+    def _learn_fine(self, frame: Frame, unusual: Bools) -> None:
         """Take the frame into the larger picture, where nothing is unusual."""
-        elapsed = min(time - self._fine_at, 2 * _FINE_S)
-        self._fine_at = time
+        elapsed = min(frame.time - self._fine_at, 2 * _FINE_S)
+        self._fine_at = frame.time
         self._darken(elapsed)
-        fine = self._corrected(shrink(image, _FINE_WIDTH))
+        fine = self._corrected(frame.shrunk(_FINE_WIDTH))
         doubtful = cv2.dilate(unusual.astype(np.uint8), _TOGETHER) > 0
         for thing in self._things:
             doubtful |= thing.mask
         height, width = fine.shape[:2]
         usual = cv2.resize((~doubtful).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-        part = 1 - math.exp(-elapsed / _LEARN_S) if time - self._began > _WARM_UP_S else 0.5
+        part = 1 - math.exp(-elapsed / _LEARN_S) if frame.time - self._began > _WARM_UP_S else 0.5
         cv2.accumulateWeighted(fine, self._fine, part, usual)
 
     # Things ----------------------------------------------------------------------------------------------------------

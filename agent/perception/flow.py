@@ -11,14 +11,15 @@ move at all; a cell in which two people pass each other moves with the larger on
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.capture.frame import Frame, Image
 from agent.perception.scene import Flow
-from agent.perception.shrink import shrink
 
 #: Pictures are shrunk to at most this width, pixels: a person who fills a fifth of the height is two dozen pixels tall.
 _WIDTH = 200
@@ -52,62 +53,70 @@ class FlowModel:
     def __init__(self) -> None:
         self._search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._search.setFinestScale(_FINEST_SCALE)
-        self._before: NDArray[np.uint8] | None = None
+        self._before: Image | None = None
         self._velocity: NDArray[np.float32] | None = None
         self._time = 0.0
 
-    def _search_for(
-        self, before: NDArray[np.uint8], after: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """How far each place has moved, (H, W, 2) pixels, and where that is more than noise."""
-        pixels = self._search.calc(before, after, None)
-        return pixels, np.hypot(pixels[..., 0], pixels[..., 1]) > _NOISE_PX
-
-    def update(self, time: float, image: NDArray[np.uint8]) -> Flow | None:
+    def update(self, frame: Frame) -> Flow | None:
         """How the picture has moved since the last look; None when it is too early to look again, or to compare.
 
         Args:
-            time: Seconds on the source's clock, never going back.
-            image: (H, W, 3) uint8.
+            frame: The next one; time never goes back.
         """
-        elapsed = time - self._time
+        elapsed = frame.time - self._time
         if self._before is not None and elapsed < _LEAST_S:
             return None
-        small = np.asarray(cv2.cvtColor(shrink(image, _WIDTH), cv2.COLOR_BGR2GRAY), np.uint8)
-        before, self._before, self._time = self._before, small, time
+        small = np.asarray(cv2.cvtColor(frame.shrunk(_WIDTH), cv2.COLOR_BGR2GRAY), np.uint8)
+        before, self._before, self._time = self._before, small, frame.time
         velocity, self._velocity = self._velocity, None
         if before is None or before.shape != small.shape or elapsed > _MOST_S:
             return None
         pixels, fast = self._search_for(before, small)
-        patterned = _patterned(before)
-        after = small
-        if fast.mean() > _TOO_MUCH and (common := _common(pixels, fast, patterned)) is not None:
+        after, most = small, np.count_nonzero(fast) > _TOO_MUCH * fast.size
+        patterned = _patterned(before) if most else None
+        if patterned is not None and (common := _common(pixels, fast, patterned)) is not None:
             height, width = small.shape
             back = np.array([[1, 0, common[0]], [0, 1, common[1]]], np.float32)
             moved = cv2.warpAffine(small, back, (width, height), flags=_BACK, borderMode=cv2.BORDER_REPLICATE)
             after = np.asarray(moved, np.uint8)
             pixels, fast = self._search_for(before, after)
-        changed = cv2.blur(cv2.absdiff(before, after), (_AROUND, _AROUND)) > _CHANGED
+            most = np.count_nonzero(fast) > _TOO_MUCH * fast.size
+        changed = np.asarray(cv2.blur(cv2.absdiff(before, after), (_AROUND, _AROUND)), np.uint8) > _CHANGED
         moving = (fast & changed).astype(np.float32)
-        if fast.mean() > _TOO_MUCH and patterned.mean() > _BARE and moving[patterned].mean() > _ALL:
+        if most and patterned is not None and patterned.mean() > _BARE and moving[patterned].mean() > _ALL:
             return None
-        scale = image.shape[1] / small.shape[1]
+        scale = frame.image.shape[1] / small.shape[1]
         rows, columns = small.shape[0] // _CELL, small.shape[1] // _CELL
         share = _by_cell(moving, rows, columns)
         means = _by_cell(pixels * moving[..., None], rows, columns) / np.maximum(share, 1e-6)[..., None]
         self._velocity = pixels * np.float32(scale / elapsed)
         turned = np.zeros_like(share)
         if velocity is not None:
-            x, y = np.meshgrid(np.arange(small.shape[1]), np.arange(small.shape[0]))
             # Where each place of this flow was at the last look, and how fast it went then.
-            before_x, before_y = (x - pixels[..., 0]).astype(np.float32), (y - pixels[..., 1]).astype(np.float32)
-            then = cv2.remap(velocity, before_x, before_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            change = self._velocity - np.asarray(then, np.float32)
-            turned = _by_cell(np.hypot(change[..., 0], change[..., 1]) / np.float32(elapsed), rows, columns)
+            x, y = cv2.split(_grid(*small.shape) - pixels)
+            then = cv2.remap(velocity, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            change = _length(self._velocity - np.asarray(then, np.float32))
+            turned = _by_cell(change, rows, columns) / np.float32(elapsed)
         return Flow(_CELL * scale, (means * (scale / elapsed)).astype(np.float32), share, turned)
 
+    def _search_for(self, before: Image, after: Image) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """How far each place has moved, (H, W, 2) pixels, and where that is more than noise."""
+        pixels = self._search.calc(before, after, None)
+        return pixels, _length(pixels) > _NOISE_PX
 
-def _patterned(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
+
+@cache
+def _grid(height: int, width: int) -> NDArray[np.float32]:
+    """(H, W, 2): x and y of each place."""
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+
+
+def _length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W) of (H, W, 2)."""
+    return np.asarray(cv2.magnitude(*cv2.split(vectors)), np.float32)
+
+
+def _patterned(grey: Image) -> NDArray[np.bool_]:
     """Where the picture has a pattern whose movement can be told."""
     smooth = cv2.GaussianBlur(grey, (5, 5), 0)
     across, down = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)

@@ -17,9 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.capture.frame import Frame
+from agent.capture.frame import Frame, Image
 from agent.perception.scene import Detections, ObjectClass
-from agent.perception.shrink import Image, shrink
 
 #: Frames are shrunk to at most this width, pixels.
 _WIDTH = 400
@@ -43,6 +42,11 @@ _OPEN, _CLOSE = np.ones((3, 3), np.uint8), np.ones((7, 3), np.uint8)
 _SCORE = 0.65
 # What the mixture says of a pixel: 0 background, 127 shadow, 255 neither.
 _MOVING = 255
+
+
+def _middle(values: NDArray[np.float32]) -> float:
+    """The median, or the upper of the two values in the middle: numpy's own takes ten times as long for so few."""
+    return float(np.partition(values, len(values) // 2)[len(values) // 2])
 
 
 class MotionDetector:
@@ -89,13 +93,11 @@ class _Background:
         if self._usual is None:
             self._usual = grey
         told = np.abs(self._gain * grey + self._offset - self._usual) < _LIKE_BACKGROUND
-        if told.mean() > 1 - _TOO_MUCH:
+        if np.count_nonzero(told) > (1 - _TOO_MUCH) * told.size:
             now, usual = grey[told], self._usual[told]
-            brighter = now > np.median(now)
+            brighter = now > _middle(now)
             if brighter.any():
-                x0, x1, y0, y1 = (
-                    float(np.median(part[half])) for part in (now, usual) for half in (~brighter, brighter)
-                )
+                x0, x1, y0, y1 = (_middle(part[half]) for part in (now, usual) for half in (~brighter, brighter))
                 if x1 - x0 > _LEAST_CONTRAST:
                     self._gain = (y1 - y0) / (x1 - x0)
                     self._offset = y0 - self._gain * x0
@@ -112,7 +114,7 @@ class _Background:
         self._shape, self._index, self._time = frame.image.shape, frame.index, frame.time
         self._frames += 1
         height, width = self._shape[:2]
-        small = self._steadied(shrink(frame.image, self._widest), elapsed)
+        small = self._steadied(frame.shrunk(self._widest), elapsed)
         rate = 1.0 if self._frames == 1 else min(1.0, max(elapsed / _MEMORY_S, 0.5 / self._frames))
         mask = self._mixture.apply(small, learningRate=rate)
         if self._frames <= _WARM_UP_FRAMES or frame.time - self._since < _WARM_UP_S:

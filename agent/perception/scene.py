@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.capture.frame import Frame
 
+if TYPE_CHECKING:
+    from agent.perception.scale import PersonScale
+
+T = TypeVar("T")
 FloatArray = NDArray[np.float32]
+
+
+#: A walker is half a second behind another; who is out of sight for longer may as well have left.
+COAST_S = 0.5
 
 
 class ObjectClass(enum.IntEnum):
@@ -103,6 +112,10 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def persons(self) -> NDArray[np.bool_]:
+        """Which are persons who are there now: (N,) bool."""
+        return np.asarray((self.classes == ObjectClass.PERSON) & (self.unseen <= COAST_S))
+
 
 class Need(enum.Enum):
     """What costs time, and is there for behaviours that ask for it alone."""
@@ -161,38 +174,57 @@ class StillThing:
     likely: tuple[float, float, float] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scene:
     """One tick of one camera, as behaviours see it.
 
     Attributes:
-        time: Seconds on the source's clock; only differences mean anything.
-        image: (H, W, 3) uint8, BGR, the source frame; it lives no longer than the tick.
+        frame: The source frame; it lives no longer than the tick.
         tracks: Confirmed tracks.
         detections: What the detector found, the faint and the unconfirmed too.
+        scale: How tall people are in this camera's picture, as far as is known by now.
         flow: How the picture moves, when it was looked at in this tick and a behaviour needs it; else None.
         still: What has come and stayed, where a behaviour needs it; else empty.
         moving: (N, 4) float32, x0 y0 x1 y1, pixels: what differs from the background.
     """
 
-    time: float
-    image: NDArray[np.uint8]
+    frame: Frame
     tracks: Tracks
     detections: Detections
+    scale: PersonScale
     flow: Flow | None = None
     still: tuple[StillThing, ...] = ()
     moving: FloatArray = field(default_factory=lambda: np.empty((0, 4), np.float32))
+    _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
+    def time(self) -> float:
+        """Seconds on the source's clock; only differences mean anything."""
+        return self.frame.time
+
+    @cached_property
     def width(self) -> int:
         """Of the source frame, pixels."""
-        return int(self.image.shape[1])
+        return int(self.frame.image.shape[1])
 
-    @property
+    @cached_property
     def height(self) -> int:
         """Of the source frame, pixels."""
-        return int(self.image.shape[0])
+        return int(self.frame.image.shape[0])
 
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What several behaviours ask of this scene, worked out for the first of them."""
+        if key not in self._known:
+            self._known[key] = make()
+        known: T = self._known[key]
+        return known
+
+    @cached_property
+    def persons(self) -> NDArray[np.bool_]:
+        """Which tracks are persons who are there now: (N,) bool."""
+        return self.tracks.persons()
+
+    @cached_property
     def feet(self) -> FloatArray:
         """(N, 2) float32: the middle of each box's lower edge, fractions of width and height, y down."""
         boxes = self.tracks.boxes

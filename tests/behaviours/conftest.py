@@ -10,6 +10,8 @@ import pytest
 
 from agent.behaviours.episode import Behaviour
 from agent.behaviours.registry import build
+from agent.capture.frame import Frame
+from agent.perception.scale import PersonScale
 from agent.perception.scene import Detections, ObjectClass, Scene, Tracks
 from agent.settings import CameraSettings
 
@@ -25,6 +27,8 @@ MakeBehaviour = Callable[..., Behaviour]
 @pytest.fixture
 def scene() -> MakeScene:
     """Make the scene at a time from (track, x, y) of the feet; boxes are 40 by 100 pixels."""
+
+    scale = PersonScale()
 
     def make(
         time: float,
@@ -46,7 +50,8 @@ def scene() -> MakeScene:
             unseen=np.full(count, unseen, np.float32),
         )
         found = Detections(tracks.boxes, tracks.scores, tracks.classes)
-        return Scene(time, np.zeros((HEIGHT, WIDTH, 3), np.uint8), tracks, found)
+        scale.update(tracks, WIDTH, HEIGHT)
+        return Scene(Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), time, 0), tracks, found, scale)
 
     return make
 

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from agent.behaviours.episode import EpisodeChange
 from agent.behaviours.registry import build
+from agent.capture.frame import Frame
 from agent.contract import Phase
+from agent.perception.scale import PersonScale
 from agent.perception.scene import Detections, Scene, Tracks
 from agent.settings import CameraSettings, SettingsError
 
@@ -37,6 +39,10 @@ def seen(image: Image) -> Image:
     return np.asarray(np.clip(image + NOISES[RANDOM.integers(len(NOISES))], 0, 255), np.uint8)
 
 
+def view(image: Image, time: float) -> Scene:
+    return Scene(Frame(image, time, 0), Tracks.empty(), Detections.empty(), PersonScale())
+
+
 def watched(trouble: Callable[[Image, float], Image], until: float = 60, **parameters: float) -> list[EpisodeChange]:
     """What is told when the view is changed from the 30th second on."""
     settings = CameraSettings.model_validate(
@@ -47,7 +53,7 @@ def watched(trouble: Callable[[Image, float], Image], until: float = 60, **param
     for tick in range(round(until * 2)):
         time = tick / 2
         image = trouble(STREET, time - 30) if time >= 30 else STREET
-        changes += tampered.update(Scene(time, seen(image), Tracks.empty(), Detections.empty()))
+        changes += tampered.update(view(seen(image), time))
     return changes
 
 
@@ -113,7 +119,7 @@ def test_a_blank_wall_has_no_edges_to_miss() -> None:
     tampered = build(settings.rules[0], settings)
     for tick in range(200):
         grey = np.full((360, 640, 3), 120 if tick < 100 else 30, np.uint8)
-        assert not list(tampered.update(Scene(tick / 4, grey, Tracks.empty(), Detections.empty())))
+        assert not list(tampered.update(view(grey, tick / 4)))
 
 
 def test_it_watches_no_zone() -> None:

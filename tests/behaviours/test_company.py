@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from agent.behaviours.company import Company, Left
-from agent.behaviours.parameters import class_numbers
+from agent.behaviours.parameters import class_table
 from agent.perception.scene import StillThing
 from tests.behaviours.conftest import HEIGHT, MakeScene, Standing
 
@@ -19,7 +19,7 @@ class Play:
 
     def __init__(self, scene: MakeScene) -> None:
         self._scene = scene
-        self._company = Company(class_numbers(["person"]), beside=0.6, near=1.5, lower=0.3, before_s=2)
+        self._company = Company(class_table(["person"]), beside=0.6, near=1.5, lower=0.3, before_s=2)
         self.time = 0.0
 
     def until(

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from agent.behaviours.episode import EpisodeChange
+from agent.capture.frame import Frame
 from agent.contract import Phase
+from agent.perception.scale import PersonScale
 from agent.perception.scene import Detections, Scene, Tracks
 from tests.behaviours.conftest import HEIGHT, WIDTH, MakeBehaviour
 
@@ -24,7 +26,7 @@ def scene(time: float, tracked: Box | None, found: list[tuple[Box, float]]) -> S
     )
     seen = np.array([box for box, _ in found], np.float32).reshape(-1, 4)
     detections = Detections(seen, np.array([s for _, s in found], np.float32), np.zeros(len(found), np.uint8))
-    return Scene(time, np.zeros((HEIGHT, WIDTH, 3), np.uint8), tracks, detections)
+    return Scene(Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), time, 0), tracks, detections, PersonScale())
 
 
 def standing(height: float, x: float = X, floor: float = FLOOR) -> Box:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from agent.capture.frame import Frame
 from agent.perception.change import ChangeModel
 from agent.perception.patch import PatchChecker
 from agent.perception.scene import Detections, ObjectClass, StillThing, Tracks
@@ -58,7 +59,7 @@ def watch(
     model = ChangeModel(checker)
     for tick in range(round(seconds * FPS)):
         time = tick / FPS
-        yield time, model.update(time, noisy(picture(time)), Tracks.empty(), found(time))
+        yield time, model.update(Frame(noisy(picture(time)), time, 0), Tracks.empty(), found(time))
 
 
 def told(seconds: float, picture: Picture, found: Found = nobody) -> list[tuple[StillThing, ...]]:
@@ -88,7 +89,7 @@ def test_a_camera_that_begins_in_the_dark_sees_things_later() -> None:
     for tick in range(round(300 * FPS)):
         time = tick / FPS
         picture = dark if time < 20 else noisy(with_bag() if time >= 240 else GROUND)
-        if model.update(time, picture, Tracks.empty(), Detections.empty()):
+        if model.update(Frame(picture, time, 0), Tracks.empty(), Detections.empty()):
             seen.append(time)
     assert max(seen) > 290
     assert min(time for time in seen if time > 200) > 240
@@ -201,9 +202,9 @@ def test_the_patch_checker_is_asked_once_what_a_thing_is() -> None:
 def test_another_size_of_picture_begins_anew() -> None:
     model = ChangeModel()
     for tick in range(100):
-        model.update(tick / FPS, noisy(put_down(tick / FPS)), Tracks.empty(), Detections.empty())
+        model.update(Frame(noisy(put_down(tick / FPS)), tick / FPS, 0), Tracks.empty(), Detections.empty())
     small = cv2.resize(with_bag(), (200, 150))
-    assert model.update(41.0, np.asarray(small, np.uint8), Tracks.empty(), Detections.empty()) == ()
+    assert model.update(Frame(np.asarray(small, np.uint8), 41.0, 0), Tracks.empty(), Detections.empty()) == ()
 
 
 def test_another_view_begins_anew() -> None:

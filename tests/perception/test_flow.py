@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from agent.capture.frame import Frame
 from agent.perception.flow import FlowModel
 from agent.perception.scene import Flow
 
@@ -27,7 +28,7 @@ def picture(x: float, gain: float = 1.0) -> NDArray[np.uint8]:
 def last(places: list[float], fps: float = 10.0) -> Flow:
     model, found = FlowModel(), None
     for tick, x in enumerate(places):
-        found = model.update(tick / fps, picture(x))
+        found = model.update(Frame(picture(x), tick / fps, 0))
     assert found is not None
     return found
 
@@ -53,32 +54,32 @@ def test_steady_movement_does_not_accelerate_and_a_jerk_does() -> None:
 
 def test_a_change_of_light_moves_nothing() -> None:
     model = FlowModel()
-    model.update(0.0, picture(200))
-    flow = model.update(0.1, picture(200, gain=1.15))
+    model.update(Frame(picture(200), 0.0, 0))
+    flow = model.update(Frame(picture(200, gain=1.15), 0.1, 0))
     assert flow is None or flow.moving.mean() < 0.05
 
 
 def test_there_is_nothing_to_compare_with_at_first_too_early_or_after_a_pause() -> None:
     model = FlowModel()
-    assert model.update(0.0, picture(200)) is None
-    assert model.update(0.02, picture(205)) is None
-    assert model.update(0.1, picture(210)) is not None
-    assert model.update(5.0, picture(210)) is None
-    assert model.update(5.1, np.ascontiguousarray(picture(210)[::2, ::2])) is None
+    assert model.update(Frame(picture(200), 0.0, 0)) is None
+    assert model.update(Frame(picture(205), 0.02, 0)) is None
+    assert model.update(Frame(picture(210), 0.1, 0)) is not None
+    assert model.update(Frame(picture(210), 5.0, 0)) is None
+    assert model.update(Frame(np.ascontiguousarray(picture(210)[::2, ::2]), 5.1, 0)) is None
 
 
 def test_a_camera_that_shakes_sees_nothing_move() -> None:
     model = FlowModel()
-    model.update(0.0, GROUND)
-    flow = model.update(0.1, np.roll(GROUND, 9, axis=1))
+    model.update(Frame(GROUND, 0.0, 0))
+    flow = model.update(Frame(np.roll(GROUND, 9, axis=1), 0.1, 0))
     assert flow is not None
     assert flow.moving[:, 2:-2].mean() < 0.02
 
 
 def test_who_walks_is_seen_by_a_camera_that_shakes() -> None:
     model = FlowModel()
-    model.update(0.0, picture(250))
-    flow = model.update(0.1, np.roll(picture(262), 9, axis=1))
+    model.update(Frame(picture(250), 0.0, 0))
+    flow = model.update(Frame(np.roll(picture(262), 9, axis=1), 0.1, 0))
     assert flow is not None
     x, y = (flow.centres() / (WIDTH, HEIGHT)).reshape(-1, 2).T
     on = ((np.abs(x - 295 / WIDTH) < 0.04) & (np.abs(y - 160 / HEIGHT) < 0.15)).reshape(flow.moving.shape)
@@ -94,6 +95,6 @@ def test_a_crowd_that_fills_the_picture_is_no_camera_that_moves() -> None:
         image = ground.copy()
         for x, y, way in crowd:
             image[y : y + 90, (at := x + 9 * way * tick + 20) : at + 30] = CLOTH[:90, :30]
-        flow = model.update(tick / 10, image)
+        flow = model.update(Frame(image, tick / 10, 0))
     assert flow is not None
     assert flow.moving.mean() > 0.1

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.behaviours.occupancy import persons
-from agent.perception.scene import FloatArray, Scene
+from agent.perception.scene import FloatArray, Tracks
 
 #: What a person fills where none has been seen, as a share of the picture's height.
 _USUAL = 0.2
@@ -41,14 +40,19 @@ class PersonScale:
         self._right = np.stack([usual * _DOUBT, 0.5 * usual * _DOUBT])
         self._lines = np.stack([usual, np.zeros(2)])
 
-    def update(self, scene: Scene) -> None:
-        """Learn from the persons who are seen whole, upright and within the picture."""
-        boxes = scene.tracks.boxes / np.array([scene.width, scene.height] * 2, np.float32)
+    def update(self, tracks: Tracks, width: int, height: int) -> None:
+        """Learn from the persons who are seen whole, upright and within the picture.
+
+        Args:
+            tracks: Of one frame.
+            width: Of the frame, pixels.
+            height: Of the frame, pixels.
+        """
+        boxes = tracks.boxes / np.array([width, height] * 2, np.float32)
         tall = boxes[:, 3] - boxes[:, 1]
-        wide = (boxes[:, 2] - boxes[:, 0]) * np.float32(scene.width / scene.height)
-        whole = (boxes > 0.01).all(axis=1) & (boxes < 0.99).all(axis=1)
-        upright = tall > 1.5 * wide
-        rows = persons(scene.tracks) & (scene.tracks.unseen == 0) & whole & upright
+        wide = (boxes[:, 2] - boxes[:, 0]) * np.float32(width / height)
+        whole = ((boxes > 0.01) & (boxes < 0.99)).all(axis=1)
+        rows = tracks.persons() & (tracks.unseen == 0) & whole & (tall > 1.5 * wide)
         if not rows.any():
             return
         ones = np.stack([np.ones(int(rows.sum())), boxes[rows, 3]], axis=1)

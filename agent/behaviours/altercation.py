@@ -3,9 +3,9 @@
 Source: the violent flows of Hassner et al. ("Violent flows: real-time detection of violent crowd behavior", CVPR
 Workshops 2012), whose signal is how much flow changes from one frame to the next. Here the change is an acceleration
 along the movement, in body heights: walking, running and riding are smooth but for the feet, while blows, shoves, falls
-and thrown things come near to free fall. The condition is met when, averaged over two seconds, a
-neighbourhood of two persons accelerates so over an area as large as theirs, and at least two persons were seen there.
-No posture, face or emotion is looked at.
+and thrown things come near to free fall. The condition is met when, averaged over two seconds, so much more of a
+neighbourhood of two persons accelerates so than usually does as one person covers, and two were seen close to each
+other there. No posture, face or emotion is looked at.
 Known failures: embraces with leaps, children at play, dancing and sport look the same; a fight in which little moves,
 as in holding somebody down, is missed; people of fewer than some thirty pixels are too small, and a camera that shakes
 sees nothing. Sound confirms it, where there is a microphone (`incident.brawl`).
@@ -14,12 +14,12 @@ sees nothing. Sound confirms it, where there is a microphone (`incident.brawl`).
 from __future__ import annotations
 
 import math
-from collections import deque
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from agent.behaviours.cells import cells
+from agent.behaviours.cells import Cells, cells
 from agent.behaviours.episode import Episode, EpisodeChange
 from agent.behaviours.parameters import Parameters
 from agent.behaviours.zone import Zone
@@ -35,6 +35,9 @@ _NOISE = 15.0
 _LEAST_MOVING = 0.2
 #: Time over which movement is averaged, seconds: longer than a stumble, shorter than a scuffle.
 _MEMORY_S = 2.0
+#: What is as agitated as ever is no fight: leaves, water, flags, the noise of a picture in the dark. So long is taken
+#: for ever, seconds; a fight is over before it is usual. Before the first look it is taken to have been calm a while.
+_USUAL_S, _CALM_S = 120.0, 10.0
 #: Width and height of the neighbourhood of two persons who could touch each other, body heights.
 _REACH = (1.5, 1.2)
 #: How long somebody counts as present who is not seen: detectors lose people who wrestle, seconds.
@@ -47,10 +50,11 @@ class AltercationParameters(Parameters):
     """Parameters of `altercation`."""
 
     area: float = Field(
-        0.5,
-        ge=0.1,
+        0.35,
+        ge=0.05,
         le=10,
-        description="What must accelerate violently, squares of a body height; a person covers 0.3.",
+        description="What must accelerate violently beyond what usually does, squares of a body height; a person "
+        "covers 0.3.",
     )
     hold_s: float = Field(1.0, ge=0, le=60, description="How long it must go on beyond the two seconds, seconds.")
     release_s: float = Field(10.0, ge=0, le=3600, description="How long it must be calm before it ends, seconds.")
@@ -64,9 +68,10 @@ class Altercation:
     def __init__(self, zone: Zone, parameters: AltercationParameters) -> None:
         self._zone = zone
         self._area = parameters.area
-        self._seen: deque[tuple[float, int]] = deque()
+        self._begun = self._time = 0.0
         self._mean: FloatArray | None = None
-        self._time = 0.0
+        self._usual: FloatArray | None = None
+        self._together: NDArray[np.float64] | None = None
         self._met = False
         self._episode = Episode(
             EventType.ALTERCATION, zone.name, hold_s=parameters.hold_s, release_s=parameters.release_s
@@ -74,33 +79,39 @@ class Altercation:
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
-        here = scene.persons & self._zone.standing(scene)
-        self._seen.append((scene.time, int(here.sum())))
-        while scene.time - self._seen[0][0] > _PRESENT_S:
-            self._seen.popleft()
         if scene.flow is not None:
-            agitated = self._agitated(scene, scene.flow)
-            self._met = agitated >= self._area and max(count for _, count in self._seen) >= _LEAST
+            self._met = self._agitated(scene, scene.flow) >= self._area
         return self._episode.update(scene.time, self._met, confidence=Confidence.MEDIUM)
 
     def _agitated(self, scene: Scene, flow: Flow) -> float:
-        """The largest agitated area of a neighbourhood in the zone, squares of a body height."""
-        place = cells(scene, flow)
-        violent = flow.acceleration > np.maximum(_VIOLENT * place.tall, _NOISE * flow.cell)
-        agitated = place.within(self._zone) & violent & (flow.moving > _LEAST_MOVING)
-        now = agitated * (flow.cell / place.tall) ** 2
-        if self._mean is None or self._mean.shape != now.shape:
-            self._mean, self._time = np.zeros(now.shape, np.float32), scene.time
+        """The largest agitated area of a neighbourhood in the zone where people are, squares of a body height."""
+        place, shape = cells(scene, flow), flow.moving.shape
+        if self._mean is None or self._usual is None or self._together is None or self._mean.shape != shape:
+            self._mean, self._usual = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+            self._together, self._begun = np.full(shape, -math.inf), scene.time - _CALM_S
+            self._time = scene.time
         elapsed, self._time = scene.time - self._time, scene.time
-        self._mean += (1 - math.exp(-elapsed / _MEMORY_S)) * (now - self._mean).astype(np.float32)
-        return _largest(self._mean, place.tall[:, 0] / np.float32(flow.cell))
+        self._together[_near(scene.tracks.boxes[scene.persons], place) >= _LEAST] = scene.time
+        violent = flow.acceleration > np.maximum(_VIOLENT * place.tall, _NOISE * flow.cell)
+        violent &= place.within(self._zone) & (flow.moving > _LEAST_MOVING)
+        now = (violent * (flow.cell / place.tall) ** 2).astype(np.float32)
+        self._mean += np.float32(1 - math.exp(-elapsed / _MEMORY_S)) * (now - self._mean)
+        self._usual += np.float32(elapsed / min(scene.time - self._begun, _USUAL_S)) * (now - self._usual)
+        unusual = np.where(scene.time - self._together <= _PRESENT_S, self._mean - self._usual, 0)
+        return _largest(np.maximum(unusual, 0), place.tall[:, 0] / np.float32(flow.cell))
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
-        self._seen.clear()
         self._mean = None
         self._met = False
         return self._episode.close(time)
+
+
+def _near(boxes: FloatArray, place: Cells) -> NDArray[np.int64]:
+    """(rows, columns): how many of (N, 4) boxes lie in the middle of the neighbourhood around each cell."""
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    apart = np.abs(place.centres[..., None, :] - middles) / place.tall[..., None, None]
+    return np.asarray((apart <= np.array(_REACH, np.float32) / 2).all(axis=-1).sum(axis=-1))
 
 
 def _largest(area: FloatArray, tall: FloatArray) -> float:

@@ -204,14 +204,15 @@ class ChangeModel:
             gain, offset = self._line[colour]
             for within in (40.0, 15.0):
                 like = exposed & (np.abs(gain * x + offset - y) < within)
-                if like.sum() < 0.3 * len(x):  # the old line tells nothing any more: begin with the medians
+                if np.count_nonzero(like) < 0.3 * len(x):  # the old line tells nothing any more: begin with the medians
                     gain, offset = _gain(float(np.median(x)), float(np.median(y))), 0.0
                     like = exposed & (np.abs(gain * x + offset - y) < 2 * within)
-                if like.sum() < _ENOUGH or (spread := float(x[like].std())) < _FLAT:
+                seen, known = (cv2.meanStdDev(side, mask=like.view(np.uint8)) for side in (x, y))
+                if np.count_nonzero(like) < _ENOUGH or (spread := float(seen[1][0, 0])) < _FLAT:
                     continue
                 # The reduced major axis, since both sides err (Kermack and Haldane, Biometrika 37, 1950).
-                gain = _gain(spread, float(y[like].std()))
-                offset = float(y[like].mean()) - gain * float(x[like].mean())
+                gain = _gain(spread, float(known[1][0, 0]))
+                offset = float(known[0][0, 0]) - gain * float(seen[0][0, 0])
             self._line[colour] = gain, offset
         return self._corrected(small)
 

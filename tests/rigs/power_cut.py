@@ -59,6 +59,7 @@ def alarms() -> None:
 
 def updates() -> None:
     """Say what the last power cut has left, and go on."""
+    say()  # ends the line that the firmware has begun
     installing._run = take_apart
     if "rig.tree" in WORDS:
         vars(under_test)["sync_tree"] = lambda _folder: None

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
@@ -107,6 +108,23 @@ class Mosquitto:
             self.process.send_signal(number)
             self.process.wait(10)
             self.process = None
+
+
+def handshake(port: int, context: ssl.SSLContext, host: str = "localhost") -> None:
+    """Log in to a broker.
+
+    With TLS 1.3 a client learns only when it reads that its certificate was refused.
+
+    Raises:
+        OSError: the broker does not want it.
+    """
+    with (
+        socket.create_connection((host, port), 5) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secured,
+    ):
+        secured.sendall(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x0a\x00\x03rig")
+        if not secured.recv(4):
+            raise ConnectionError("the broker hangs up")
 
 
 class Subscriber:

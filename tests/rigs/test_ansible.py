@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -25,7 +26,7 @@ from container import NEEDS, require_container
 from device import Maker
 from devices import NEEDS as SITE_NEEDS
 from devices import Site
-from parts import Subscriber, wait_for
+from parts import Subscriber, handshake, wait_for
 
 from agent import __version__
 from agent.device.bundle import SIGNATURE
@@ -359,3 +360,31 @@ def test_a_diagnosis_is_one_file_for_each_device_without_content(integrator: Int
     for report in reports.values():
         assert report["update"]["phase"] == "settled"
         assert {check["subject"] for check in report["doctor"]["checks"]} >= {"camera", "broker", "clock"}
+
+
+def test_a_certificate_that_ends_soon_is_renewed_on_the_way(integrator: Integrator) -> None:
+    name = OTHERS[1]
+    look = "sudo openssl x509 -noout -serial -in /etc/vigie/keys/device.pem"
+    before = integrator.on(name, look)
+    assert integrator.play("site.yml", "--limit", name, vigie_certificate_renew_days=10_000).code == 0
+    assert integrator.on(name, look) != before
+    integrator.sends(name)
+
+
+def test_a_device_that_is_decommissioned_is_erased_and_shut_out(integrator: Integrator, tmp_path: Path) -> None:
+    name = OTHERS[1]
+    address = integrator.site.machines["broker"].address
+    for file in ("device.pem", "device.key"):
+        (tmp_path / file).write_text(integrator.on(name, f"sudo cat /etc/vigie/keys/{file}"))
+    stolen = ssl.create_default_context(cafile=integrator.folder / "ca" / "ca.pem")
+    stolen.load_cert_chain(tmp_path / "device.pem", tmp_path / "device.key")
+    handshake(8883, stolen, address)
+    assert integrator.play("decommission.yml", vigie_decommission=name).code == 0
+    assert integrator.on(name, "sudo find /etc/vigie/keys /var/lib/vigie -type f 2>/dev/null; true") == ""
+    assert integrator.reader is not None
+    words = [payload["state"] for topic, payload in integrator.reader.messages if topic.endswith(f"/{name}/status")]
+    assert words[-1] == "decommissioned"
+    assert integrator.play("broker.yml").code == 0
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        handshake(8883, stolen, address)
+    integrator.sends(CANARY)

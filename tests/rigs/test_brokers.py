@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import itertools
-import socket
 import ssl
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from deployed import DeployedMosquitto, Fleet, User, users
-from parts import wait_for
+from parts import handshake, wait_for
 
 from agent.contract import Event, EventData
 from agent.fleet.incident import Incident
@@ -79,10 +78,10 @@ def test_nobody_connects_without_a_certificate_or_with_one_that_was_revoked(flee
         with users(good):
             for context in (_without_certificate(fleet), _of(fleet, "cam-08")):
                 with pytest.raises((ssl.SSLError, ConnectionError)):
-                    _handshake(broker.port, context)
+                    handshake(broker.port, context)
             old = _of(fleet, "cam-07")
             old.maximum_version = ssl.TLSVersion.TLSv1_2
-            _handshake(broker.port, old)
+            handshake(broker.port, old)
 
 
 def _without_certificate(fleet: Fleet) -> ssl.SSLContext:
@@ -93,16 +92,6 @@ def _of(fleet: Fleet, user: str) -> ssl.SSLContext:
     settings, context = fleet.settings(1, user), _without_certificate(fleet)
     context.load_cert_chain(str(settings.cert_file), str(settings.key_file))
     return context
-
-
-def _handshake(port: int, context: ssl.SSLContext) -> None:
-    """With TLS 1.3 a client learns only when it reads that its certificate was refused."""
-    with (
-        socket.create_connection(("127.0.0.1", port), 5) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as secured,
-    ):
-        secured.sendall(b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x0a\x00\x03rig")
-        assert secured.recv(4), "the broker hangs up"
 
 
 def test_what_it_acknowledged_is_there_after_kill_9(fleet: Fleet, tmp_path: Path) -> None:

@@ -21,21 +21,20 @@ from numpy.typing import NDArray
 from agent.capture.frame import Frame, Image
 from agent.perception.scene import Flow
 
-#: Pictures are shrunk to at most this width, pixels: a person who fills a fifth of the height is two dozen pixels tall.
+#: Pictures are shrunk to at most this width, pixels, and by half again: somebody who fills a fifth of the height is a
+#: dozen pixels tall. At half of that, which is usual, arms and legs are lost.
 _WIDTH = 200
-#: Side of a cell in the small picture, pixels: as large as the patches of the search.
-_CELL = 8
-#: Flow is found at half of the small picture's resolution; at a quarter, which is usual, arms and legs are lost.
-_FINEST_SCALE = 1
+#: Side of a cell in the small picture, pixels: half of a patch of the search, which lie so far apart.
+_CELL = 4
 #: Least time from one look to the next, seconds: blows are over in two tenths.
 _LEAST_S = 0.08
 #: After a longer pause there is nothing to compare with.
 _MOST_S = 0.6
 #: What moves by less between two looks, pixels of the small picture, is noise.
-_NOISE_PX = 0.3
+_NOISE_PX = 0.15
 #: The search carries movement on into ground without a pattern; what moves also changes, by so many grey levels on
 #: average over so many pixels.
-_CHANGED, _AROUND = 3, 5
+_CHANGED, _AROUND = 2, 3
 #: When more than this share of the picture moves, it may be the camera: it is when half of what has a pattern and moves
 #: is this close to one velocity, as a share of it; people differ more, and carry the search on into bare ground. A
 #: pattern changes by so many grey levels a pixel; where less than this share of the picture has one, all of it counts.
@@ -52,7 +51,7 @@ class FlowModel:
 
     def __init__(self) -> None:
         self._search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._search.setFinestScale(_FINEST_SCALE)
+        self._search.setFinestScale(0)
         self._before: Image | None = None
         self._velocity: NDArray[np.float32] | None = None
         self._time = 0.0
@@ -66,7 +65,7 @@ class FlowModel:
         elapsed = frame.time - self._time
         if self._before is not None and elapsed < _LEAST_S:
             return None
-        small = np.asarray(cv2.cvtColor(frame.shrunk(_WIDTH), cv2.COLOR_BGR2GRAY), np.uint8)
+        small = _halved(np.asarray(cv2.cvtColor(frame.shrunk(_WIDTH), cv2.COLOR_BGR2GRAY), np.uint8))
         before, self._before, self._time = self._before, small, frame.time
         velocity, self._velocity = self._velocity, None
         if before is None or before.shape != small.shape or elapsed > _MOST_S:
@@ -105,6 +104,11 @@ class FlowModel:
         return pixels, _length(pixels) > _NOISE_PX
 
 
+def _halved(grey: Image) -> Image:
+    size = (max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2))
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 @cache
 def _grid(height: int, width: int) -> NDArray[np.float32]:
     """(H, W, 2): x and y of each place."""
@@ -118,7 +122,7 @@ def _length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _patterned(grey: Image) -> NDArray[np.bool_]:
     """Where the picture has a pattern whose movement can be told."""
-    smooth = cv2.GaussianBlur(grey, (5, 5), 0)
+    smooth = cv2.GaussianBlur(grey, (3, 3), 0)
     across, down = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
     return np.asarray(cv2.magnitude(across, down) > 4 * _PATTERN)
 

@@ -89,7 +89,7 @@ class _Background:
         A straight line from its grey levels to the usual ones is drawn through the medians of the darker and of the
         brighter half of what looks like background.
         """
-        grey = small[::4, ::4].astype(np.float32).mean(axis=2)
+        grey = np.asarray(cv2.cvtColor(small[::4, ::4], cv2.COLOR_BGR2GRAY), np.float32)
         if self._usual is None:
             self._usual = grey
         told = np.abs(self._gain * grey + self._offset - self._usual) < _LIKE_BACKGROUND
@@ -125,7 +125,7 @@ class _Background:
 
         moving = np.equal(mask, _MOVING).astype(np.uint8)
         clean = cv2.morphologyEx(cv2.morphologyEx(moving, cv2.MORPH_OPEN, _OPEN), cv2.MORPH_CLOSE, _CLOSE)
-        _, _, stats, _ = cv2.connectedComponentsWithStats(clean)
+        _, _, stats, _ = cv2.connectedComponentsWithStats(clean, ltype=cv2.CV_16U)  # a third of the usual time
         stats = stats[1:]  # the first is all the rest of the picture
         stats = stats[stats[:, cv2.CC_STAT_AREA] >= _LEAST_AREA * mask.size]
         corners, sizes = stats[:, :2], stats[:, 2:4]

@@ -27,7 +27,7 @@ _INFERENCE = """
 import hashlib, numpy as np, sys
 from agent.inference.onnx import OnnxBackend
 backend = OnnxBackend(open(sys.argv[1], "rb").read(), 1)
-picture = np.random.default_rng(1).random(backend.inputs[0].shape, np.float32)
+picture = np.random.default_rng(1).random((1, *backend.inputs[0].shape[1:]), np.float32)
 print(*(f"{float(np.abs(out).sum()):.3e}" for out in backend.run(picture)))
 """
 

@@ -73,7 +73,9 @@ class Zone:
         self.area_m2 = None if calibration is None else _area(calibration.ground(np.asarray(polygon, np.float64)))
         corners = np.asarray(polygon, np.float32)
         self._x0, self._y0 = corners[:, 0], corners[:, 1]
-        self._x1, self._y1 = np.roll(self._x0, -1), np.roll(self._y0, -1)
+        x1, self._y1 = np.roll(self._x0, -1), np.roll(self._y0, -1)
+        down = self._y1 - self._y0
+        self._slope = np.divide(x1 - self._x0, down, out=np.zeros_like(down), where=down != 0)  # level: crosses no ray
         self.key = corners.tobytes()
 
     def standing(self, scene: Scene) -> NDArray[np.bool_]:
@@ -108,6 +110,5 @@ class Zone:
         """
         x, y = np.clip(points, 0, _LAST).T[:, :, np.newaxis]
         crosses = (self._y0 <= y) != (self._y1 <= y)
-        with np.errstate(divide="ignore", invalid="ignore"):  # a level edge crosses no level ray
-            crossing_x = self._x0 + (y - self._y0) * (self._x1 - self._x0) / (self._y1 - self._y0)
+        crossing_x = self._x0 + (y - self._y0) * self._slope
         return np.asarray(np.count_nonzero(crosses & (x < crossing_x), axis=1) % 2 == 1)

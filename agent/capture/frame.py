@@ -48,12 +48,14 @@ class Frame:
         if factor == 1:
             return self.image
         if factor not in self._smaller:
-            height, width = self.image.shape[:2]
-            size = (max(1, width // factor), max(1, height // factor))
             # By halves as far as they go: a half costs a third of any other step, and serves others.
             odd = factor // (factor & -factor)
-            larger = self._by(factor // odd if odd > 1 else factor // 2)
-            self._smaller[factor] = np.asarray(cv2.resize(larger, size, interpolation=cv2.INTER_AREA), np.uint8)
+            step = odd if odd > 1 else 2
+            larger = self._by(factor // step)
+            height, width = (max(1, side // step) for side in larger.shape[:2])
+            larger = larger[: step * height, : step * width]
+            how = cv2.INTER_LINEAR if step == 2 else cv2.INTER_AREA  # means of four, both; the first is faster
+            self._smaller[factor] = np.asarray(cv2.resize(larger, (width, height), interpolation=how), np.uint8)
         return self._smaller[factor]
 
 

@@ -282,7 +282,7 @@ def _install(root: Path) -> list[str]:
     for name, folder in (("vigie.sysusers.conf", "sysusers.d"), ("vigie.tmpfiles.conf", "tmpfiles.d")):
         (root / "etc" / folder).mkdir(parents=True, exist_ok=True)
         shutil.copy(UNITS / name, root / "etc" / folder / name.replace("vigie.", "vigie-", 1).removeprefix("vigie-"))
-    for unit in [*UNITS.glob("*.service"), *UNITS.glob("*.socket"), *UNITS.glob("*.target")]:
+    for unit in (file for kind in ("service", "socket", "target", "timer") for file in UNITS.glob(f"*.{kind}")):
         shutil.copy(unit, root / "etc" / "systemd" / "system")
     # Audio through the sound server of this machine: the plugin and its configuration, which weigh 300 MB as a package.
     sound = [str(path) for path in (*Path("/usr/lib").glob("*/alsa-lib"), Path("/etc/alsa"), Path("/usr/share/alsa"))]

@@ -129,6 +129,23 @@ def test_a_camera_that_blocks_for_ever_is_replaced_within_the_watchdog_s_time(ma
     wait_for(lambda: machine.status().get("cameras") == ["live"], 30, "it sees again")
 
 
+def test_what_was_given_up_is_started_again_when_its_time_has_come(machine: Machine) -> None:
+    drop_ins = f"etc/systemd/system/{SENSE}.d/broken.conf", "etc/systemd/system/vigie-revive@.timer.d/soon.conf"
+    machine.inside.write(drop_ins[0], "[Service]\nRestartSec=100ms\nExecStart=\nExecStart=/bin/false\n")
+    machine.inside.write(drop_ins[1], "[Timer]\nOnActiveSec=\nOnActiveSec=5\nAccuracySec=1\n")
+    machine.inside.run("systemctl", "daemon-reload")
+    machine.inside.run("systemctl", "restart", SENSE, check=False)
+    wait_for(lambda: machine.inside.show(SENSE, "ActiveState") == ["failed"], 30, "it is given up")
+    machine.inside.run("rm", f"/{drop_ins[0]}")
+    machine.inside.run("systemctl", "daemon-reload")
+    wait_for(lambda: machine.inside.show(SENSE, "ActiveState") == ["active"], 60, "it is started again")
+    machine.inside.run("systemctl", "stop", "vigie.target")
+    wait_for(lambda: machine.inside.show(SENSE, "ActiveState") == ["inactive"], 30, "it is stopped with all the rest")
+    machine.inside.run("systemctl", "start", "vigie-revive@vigie-sense.service")
+    assert machine.inside.show(SENSE, "ActiveState") == ["inactive"]
+    machine.inside.run("systemctl", "start", "vigie.target")
+
+
 def test_a_loop_that_stands_still_is_replaced(machine: Machine) -> None:
     machine.inside.write(f"etc/systemd/system/{SENSE}.d/short.conf", "[Service]\nWatchdogSec=10\n")
     machine.inside.run("systemctl", "daemon-reload")

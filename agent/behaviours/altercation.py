@@ -93,7 +93,7 @@ class Altercation:
         elapsed, self._time = scene.time - self._time, scene.time
         self._together[_near(scene.tracks.boxes[scene.persons], place) >= _LEAST] = scene.time
         violent = flow.acceleration > np.maximum(_VIOLENT * place.tall, _NOISE * flow.cell)
-        violent &= place.within(self._zone) & (flow.moving > _LEAST_MOVING)
+        violent &= place.within(self._zone, scene) & (flow.moving > _LEAST_MOVING)
         now = (violent * (flow.cell / place.tall) ** 2).astype(np.float32)
         self._mean += np.float32(1 - math.exp(-elapsed / _MEMORY_S)) * (now - self._mean)
         self._usual += np.float32(elapsed / min(scene.time - self._begun, _USUAL_S)) * (now - self._usual)
@@ -109,9 +109,10 @@ class Altercation:
 
 def _near(boxes: FloatArray, place: Cells) -> NDArray[np.int64]:
     """(rows, columns): how many of (N, 4) boxes lie in the middle of the neighbourhood around each cell."""
-    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-    apart = np.abs(place.centres[..., None, :] - middles) / place.tall[..., None, None]
-    return np.asarray((apart <= np.array(_REACH, np.float32) / 2).all(axis=-1).sum(axis=-1))
+    x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
+    across = np.abs(place.centres[0, :, :1] - x) <= _REACH[0] / 2 * place.tall[:, None]
+    along = np.abs(place.centres[:, 0, 1:] - y) <= _REACH[1] / 2 * place.tall
+    return np.asarray(np.count_nonzero(across & along[:, None], axis=-1))
 
 
 def _largest(area: FloatArray, tall: FloatArray) -> float:

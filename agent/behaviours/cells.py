@@ -25,9 +25,10 @@ class Cells:
     feet: FloatArray
     tall: FloatArray
 
-    def within(self, zone: Zone) -> NDArray[np.bool_]:
+    def within(self, zone: Zone, scene: Scene) -> NDArray[np.bool_]:
         """In which of them people are in the zone, (rows, columns)."""
-        return zone.contains(self.feet.reshape(-1, 2)).reshape(self.feet.shape[:2])
+        inside = scene.once(("cells", zone.key), lambda: zone.contains(self.feet.reshape(-1, 2)))
+        return inside.reshape(self.feet.shape[:2])
 
 
 def cells(scene: Scene, flow: Flow) -> Cells:

@@ -113,7 +113,7 @@ class CrowdMovement:
         tall = scene.scale.at(scene.feet[rows, 1]) * scene.height
 
         place = cells(scene, flow)
-        free = (flow.moving > 0) & place.within(self._zone)
+        free = (flow.moving > 0) & place.within(self._zone, scene)
         free[free] = ~_within(place.centres[free], tracks.boxes, flow.cell / 2)
         height = np.broadcast_to(place.tall, free.shape)[free]
         weights = flow.moving[free] * (flow.cell / height) ** 2 / _BODY
@@ -137,7 +137,7 @@ class CrowdMovement:
         going = speeds > _STANDING
         if not going.any():
             return np.array([weights.sum(), *[0.0] * 9])
-        away = movement.places - np.average(movement.places, axis=0, weights=weights)
+        away = movement.places - weights @ movement.places / weights.sum()
         away /= np.maximum(np.hypot(*away.T), 1e-6)[:, None]
         efforts, ways = (weights * speeds)[going], movement.velocities[going] / speeds[going, None]
         # Twice the angle is the same there and back.

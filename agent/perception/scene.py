@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -144,9 +144,13 @@ class Flow:
 
     def centres(self) -> FloatArray:
         """(rows, columns, 2) float32: the middle of each cell, x and y, pixels of the source frame."""
-        rows, columns = self.moving.shape
-        x, y = np.meshgrid(np.arange(columns), np.arange(rows))
-        return ((np.stack([x, y], axis=-1) + 0.5) * self.cell).astype(np.float32)
+        return _centres(*self.moving.shape, self.cell)
+
+
+@lru_cache(maxsize=8)  # one for each camera
+def _centres(rows: int, columns: int, cell: float) -> FloatArray:
+    x, y = np.meshgrid(np.arange(columns), np.arange(rows))
+    return ((np.stack([x, y], axis=-1) + 0.5) * cell).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

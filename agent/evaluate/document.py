@@ -1,7 +1,7 @@
 """`docs/behaviours.md`: what each behaviour does, where it fails, and how it did in simulated trials.
 
 What it does and where it fails are taken from the docstring of its module: what stands there is what users read.
-Behaviours that were not measured this time keep their rows.
+Behaviours that were not measured this time keep their figures.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def write(path: Path, outcomes: Sequence[Outcome], material: str) -> None:
             page += _row(measured[event_type], material)
         else:
             kept = "".join(_kept(before, event_type, 8))
-            page += kept if "| simulated, " in kept else _row_without(event_type)
+            page += _renewed(kept, event_type) if "| simulated, " in kept else _row_without(event_type)
     page += _SORTS + "|---" * 5 + "|\n"
     for event_type in BEHAVIOURS:
         if event_type in measured:
@@ -93,6 +93,15 @@ def _row(outcome: Outcome, material: str) -> str:
     status = "" if outcome.reached and outcome.type not in EXPERIMENTAL else "**experimental**"
     cells = (f"`{outcome.type.label}`", what, limits, recall, alarms, delay, status, where)
     return "| " + " | ".join(cells) + " |\n"
+
+
+def _renewed(row: str, event_type: EventType) -> str:
+    """A row whose figures stay, while what is said of the behaviour may have changed since."""
+    recall, alarms, delay, _, where = row.rstrip(" |\n").split(" | ")[-5:]
+    status = "**experimental**" if event_type in EXPERIMENTAL else ""
+    return (
+        "| " + " | ".join((f"`{event_type.label}`", *told(event_type), recall, alarms, delay, status, where)) + " |\n"
+    )
 
 
 def _row_without(event_type: EventType) -> str:

@@ -24,7 +24,17 @@ from models.train.sound import corpus as corpus_module
 from models.train.sound.__main__ import FURTHER, Course, release
 from models.train.sound.augment import LEAD, cut, lay_over, mix
 from models.train.sound.corpus import Corpus, Shelf
-from models.train.sound.learn import Lesson, begin_naming, distillation, finding, naming, teach, troublesome, vary
+from models.train.sound.learn import (
+    Lesson,
+    begin_naming,
+    distillation,
+    finding,
+    merge,
+    naming,
+    teach,
+    troublesome,
+    vary,
+)
 from models.train.sound.network import EMBEDDING, NAMES, Pupil, Tagger
 from models.train.sound.start import StartError, keep, start
 
@@ -73,13 +83,12 @@ def test_a_stopped_lesson_ends_where_an_unbroken_one_does(
     monkeypatch: pytest.MonkeyPatch,
     corpus: Corpus,
     pupil: Pupil,
-    scores: tuple[np.ndarray, np.ndarray],
 ) -> None:
     likely = np.full(COUNT, 1 / COUNT)
 
     def taught(lesson: Lesson, state_file: Path) -> tuple[Pupil, list[float]]:
         network = copy.deepcopy(pupil)
-        cost = distillation(network, corpus, scores)
+        cost = finding(network, corpus)
         return network, teach(lesson, network, corpus, likely, cost, state_file, lambda *_: None)
 
     whole, losses = taught(LESSON, tmp_path / "whole.pt")
@@ -207,6 +216,15 @@ def test_only_the_last_layers_go_on(released: Path, tmp_path: Path, pupil: Pupil
     assert same == [True] * 4 + [False] * 2
 
 
+def test_what_several_have_learnt_goes_on_as_their_mean(pupil: Pupil) -> None:
+    pupils = [copy.deepcopy(pupil) for _ in range(3)]
+    for more, one in enumerate(pupils):
+        torch.nn.init.constant_(one.tagger.classify.bias, more)
+    merge(pupil, pupils)
+    assert pupil.tagger.classify.bias.tolist() == [1] * len(CLASSES)
+    assert torch.allclose(pupil.tagger.classify.weight, pupils[0].tagger.classify.weight)
+
+
 def test_the_last_lesson_believes_the_labels_and_leaves_out_what_is_unknown(
     released: Path, pupil: Pupil, corpus: Corpus
 ) -> None:
@@ -234,11 +252,14 @@ def test_a_released_network_has_only_its_last_lesson_and_learns_nothing_of_a_fol
         for place, label in enumerate(labels)
     ]
     corpus.labels[:] = [[label == name for name in CLASSES] for label in labels]
-    recipe = replace(FURTHER, finding=(LESSON, replace(LESSON, seed=2)))
-    drawn = []
+    recipe = replace(FURTHER, finding=(LESSON, replace(LESSON, seed=2)), times=2)
+    drawn, seeds, pupils = [], [], [Pupil(len(CLASSES))]
+    start(pupils[0], released)
 
     def watch(lesson: Lesson, pupil: Pupil, corpus: Corpus, likely: np.ndarray, *rest: Any) -> list[float]:
         drawn.append(likely)
+        seeds.append(lesson.seed)
+        pupils.append(pupil)
         return teach(lesson, pupil, corpus, likely, *rest)
 
     monkeypatch.setattr(recipe_module, "teach", watch)
@@ -246,8 +267,10 @@ def test_a_released_network_has_only_its_last_lesson_and_learns_nothing_of_a_fol
     ((name, network, losses),) = course.attend(0)
     assert name == "vigie-sound-nc"
     assert network(torch.zeros(1, 1, FRAMES, BANDS)).shape == (1, len(CLASSES))
-    assert [len(lesson) for lesson in losses] == [6]
-    assert len(drawn) == 2
+    assert [len(lesson) for lesson in losses] == [6, 6]
+    assert sorted(seeds) == [1, 2, 3, 4]
+    before, *_, one, other = (each.tagger.classify.weight for each in pupils)
+    assert torch.allclose(network.classify.weight, before / 2 + (one + other) / 4)
     for likely in drawn:
         assert likely.sum() == pytest.approx(1)
         assert not likely[folds(sounds) == 0].any()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +25,17 @@ from agent.perception.logmel import BANDS, FRAMES
 from agent.perception.tag import CLASSES
 from models.train.export import export
 from models.train.sound.corpus import Amounts, Corpus, build, yamnet_scores
-from models.train.sound.learn import Cost, Lesson, begin_naming, distillation, finding, naming, teach, troublesome
+from models.train.sound.learn import (
+    Cost,
+    Lesson,
+    begin_naming,
+    distillation,
+    finding,
+    merge,
+    naming,
+    teach,
+    troublesome,
+)
 from models.train.sound.network import Pupil, Tagger
 from models.train.sound.start import keep, start
 
@@ -58,14 +68,17 @@ class Recipe:
         amounts: Patches made of recordings.
         variants: The networks.
         naming: The second lesson.
-        finding: The last lesson; before each part but the first those patches come to the front that are no event and
-            are taken for one.
+        finding: The last lesson; before each part those patches come to the front that are no event and are taken for
+            one.
+        times: How often each part of it is learnt from the same beginning, in another order each time. The mean of what
+            comes of it goes on.
     """
 
     amounts: Amounts
     variants: tuple[Variant, ...]
     naming: Lesson
     finding: tuple[Lesson, ...]
+    times: int = 4
 
 
 _FINDING = (Lesson(75, 1.2e-3, seed=4, warm_up=10, keep=25), Lesson(75, 8.4e-4, seed=5, warm_up=10, keep=25))
@@ -92,6 +105,7 @@ SMOKE = Recipe(
     (Variant("vigie-sound", ("ship",), Lesson(60, 2e-3, warm_up=10, keep=10)),),
     Lesson(30, 5e-4, seed=3, warm_up=5, keep=10),
     (Lesson(30, 5e-4, seed=4, warm_up=5, keep=10),),
+    times=2,
 )
 
 
@@ -168,7 +182,7 @@ class Course:
             if variant.hearing:
                 begin_naming(graduate, self._meant)
                 losses.append(self._name(graduate, learnt, place / f"{variant.name}-naming.pt"))
-            losses.append(self._find(graduate, learnt, place / f"{variant.name}-finding"))
+            losses += self._find(graduate, learnt, place / f"{variant.name}-finding")
             yield variant.name, graduate.tagger.cpu(), losses
 
     def _name(self, pupil: Pupil, learnt: NDArray[np.bool_], state_file: Path) -> list[float]:
@@ -179,16 +193,24 @@ class Course:
         cost = naming(pupil, self._corpus, opinion, distillation(pupil, self._corpus, self._scores))
         return self._teach(self._recipe.naming, pupil, likely, cost, state_file)
 
-    def _find(self, pupil: Pupil, learnt: NDArray[np.bool_], state_files: Path) -> list[float]:
+    def _find(self, pupil: Pupil, learnt: NDArray[np.bool_], state_files: Path) -> list[list[float]]:
+        """The last lesson, and half the way back, which keeps what was known (WiSE-FT; Wortsman et al., CVPR 2022)."""
         likely = self._likely(
             learnt & ((self._corpus.labels == 1).any(axis=1) | (self._corpus.labels == 0).all(axis=1))
         )
-        cost = finding(pupil, self._corpus)
-        losses = list[float]()
+        # A mean of weights has no normalisation of its own.
+        pupil.settled = True
+        before = copy.deepcopy(pupil)
+        losses = [list[float]() for _ in range(self._recipe.times)]
         for part, lesson in enumerate(self._recipe.finding):
-            if part:
-                likely = troublesome(likely, pupil, self._corpus)
-            losses += self._teach(lesson, pupil, likely, cost, state_files.with_name(f"{state_files.name}-{part}.pt"))
+            likely = troublesome(likely, pupil, self._corpus)
+            pupils = [copy.deepcopy(pupil) for _ in range(self._recipe.times)]
+            for time, one in enumerate(pupils):
+                state_file = state_files.with_name(f"{state_files.name}-{part}-{time}.pt")
+                again = replace(lesson, seed=lesson.seed + len(self._recipe.finding) * time)
+                losses[time] += self._teach(again, one, likely, finding(one, self._corpus), state_file)
+            merge(pupil, pupils)
+        merge(pupil, [before, pupil])
         return losses
 
     def _likely(self, learnt: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -35,8 +35,9 @@ _ALONE = 0.2
 #: How often an event or a sound that may be taken for one is laid over a street, and which is imitated.
 _LAID = {"event": 0.65, "hard": 0.15, "background": 0.2}
 _IMITATED = 0.05
-#: An event is there for certain from so much above the street, dB.
-_CERTAIN_DB = 0.0
+#: An event is there for certain from so much above the street, dB: below, a street that bangs itself hides it, and who
+#: is told to hear it there takes the street for it.
+_CERTAIN_DB = 5.0
 #: How often a strange mixture has a sound that no recording is needed for.
 _SYNTHESISED = 0.35
 

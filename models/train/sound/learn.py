@@ -114,6 +114,8 @@ def teach(
         seen = torch.from_numpy(vary(corpus.logmel[chosen].astype(np.float32), corpus.mixed[chosen], random))
         for group in optimiser.param_groups:
             group["lr"] = lesson.rate * _part(lesson, step)
+        # What a step leaves out is its own affair, whether the lesson was stopped before or not.
+        torch.manual_seed(int(random.integers(1 << 31)))
         wrong, _ = cost(chosen, seen[:, None].to(device))
         optimiser.zero_grad()
         wrong.backward()  # type: ignore[no-untyped-call]
@@ -264,6 +266,23 @@ def troublesome(likely: NDArray[np.float64], pupil: Pupil, corpus: Corpus) -> ND
         if len(places):
             again[places] *= likely[places].sum() / again[places].sum()
     return np.asarray(again)
+
+
+@torch.no_grad()
+def merge(pupil: Pupil, pupils: Sequence[Pupil]) -> None:
+    """Give a network the mean weights of several that went on from it (model soups; Wortsman et al., ICML 2022).
+
+    Lessons from one beginning end in one valley of the loss, and the mean lies deeper in it than most: what one of them
+    owes to the order in which it happened to hear is not in it.
+
+    Args:
+        pupil: Is changed.
+        pupils: Of the same beginning, their normalisations settled.
+    """
+    states = [one.state_dict() for one in pupils]
+    for name, value in pupil.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.stack([state[name] for state in states]).mean(0))
 
 
 def _part(lesson: Lesson, step: int) -> float:

@@ -197,28 +197,34 @@ def _print(systems: Sequence[System], how: str) -> None:
     costs = [f"{system.name} {system.ms_per_patch:.1f}" for system in systems]
     console.print(f"Milliseconds a patch, front end included: {', '.join(costs)}", highlight=False)
     hours = systems[0].figures.classes["gunshot"].false_alarms.hours
-    console.print(f"False alarms are of {hours:.2f} h of street; in brackets: 90 % intervals", highlight=False)
+    console.print(f"False alarms are of {hours:.2f} h of street; behind a figure: its 90 % interval", highlight=False)
 
 
 def _operating(name: str, figures: Figures) -> object:
-    """What comes of the thresholds."""
+    """What comes of the thresholds; it fits 80 columns."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Column, Table
 
     table = Table(
         Column("class", no_wrap=True),
-        "precision",
-        "recall",
+        Column("precision", min_width=9),
+        Column("recall", min_width=9),
         "F1",
-        "false alarms/h (95 % below)",
-        "hard negatives",
-        "found at 1 false alarm/h",
-        "threshold",
+        "false alarms /h (95 % below)",
+        "hard nega- tives",
+        Column("found at 1 false alarm/h", min_width=9),
+        "thres- hold",
         title=f"{name}, thresholds of the other folds; temperature {figures.temperature:.2f}",
+        caption="*: experimental, off unless a rule asks",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
     )
     for label, one in figures.classes.items():
         table.add_row(
-            f"{label} (experimental)" if label in figures.experimental else label,
-            *map(_show, (one.precision, one.recall, one.f1)),
+            f"{label} *" if label in figures.experimental else label,
+            *map(_show, (one.precision, one.recall)),
+            f"{one.f1.value:.2f}",
             _rate(one.false_alarms),
             f"{one.fooled:.0%}",
             _show(one.found),
@@ -259,4 +265,4 @@ def _rate(rate: Rate) -> str:
 
 
 def _show(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f} ({estimate.low:.2f}-{estimate.high:.2f})"
+    return f"{estimate.value:.2f} {estimate.low:.2f}-{estimate.high:.2f}"

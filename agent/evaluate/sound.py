@@ -37,6 +37,8 @@ from agent.perception.tag import CLASSES, Tagger, patches
 
 #: A class with fewer recordings is reported, but does not count in the mean over classes.
 LEAST_RECORDINGS = 10
+#: A precision of fewer clips than these that were told says nothing.
+_TOLD = 5
 _RESAMPLED = 300
 _INTERVAL = (5, 95)
 
@@ -95,7 +97,7 @@ class Figures:
         fooled: For each kind of hard negative, share of its clips heard as any class.
         temperature: Of all folds together: what the registry should say.
         thresholds: The same, by class.
-        experimental: Classes whose precision is below 0.8 at the thresholds of the other folds.
+        experimental: Classes whose precision is below 0.8 at the thresholds of the other folds, or is of too few clips.
     """
 
     classes: dict[str, ClassFigures]
@@ -247,6 +249,7 @@ def judge(
         _estimate(_mean(measured[row, some]), np.array([_mean(one[row, some]) for one in drawn])) for row in (0, 1)
     ]
     point = evidence.operating(everywhere)
+    told = above[~hard].sum(axis=0).tolist()
     kinds = sorted({sound.kind for sound in sounds if sound.hard})
     fooled = {
         kind: float(above[[sound.hard and sound.kind == kind for sound in sounds]].any(axis=1).mean()) for kind in kinds
@@ -258,7 +261,11 @@ def judge(
         fooled,
         point.temperature,
         dict(zip(CLASSES, point.thresholds.tolist(), strict=True)),
-        tuple(name for name, one in classes.items() if not one.precision.value >= PRECISION),
+        tuple(
+            n
+            for n, t in zip(CLASSES, told, strict=True)
+            if not (classes[n].precision.value >= PRECISION and t >= _TOLD)
+        ),
     )
     return figures, points
 

@@ -137,6 +137,8 @@ def test_a_class_that_is_often_wrong_is_experimental() -> None:
     right, wrong = [heard(0.9)] * 8 + [heard(0.1)] * 8, [heard(0.5)] * 16
     assert "gunshot" not in judge([*shots, *streets], right).experimental
     assert "gunshot" in judge([*shots, *streets], wrong).experimental
+    few = [heard(0.9)] * 4 + [heard(0.1)] * 12
+    assert "gunshot" in judge([*shots, *streets], few).experimental, "four clips say nothing of one in five"
 
 
 def test_the_mean_is_over_classes_with_ten_recordings() -> None:

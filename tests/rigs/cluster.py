@@ -135,10 +135,9 @@ def rabbitmq(folder: Path, files: Path) -> Iterator[list[Node]]:
     registry = free_port()
     nodes = [Node(folder, number, files, names, registry) for number in range(1, NODES + 1)]
     try:
+        # A node joins the others before it listens. All at once they may race for who begins (deploy/broker/README.md).
         for node in nodes:
             node.start()
-        # A node joins the others before it listens.
-        for node in nodes:
             node.await_started()
         yield nodes
     finally:

@@ -14,6 +14,7 @@ sees nothing. Sound confirms it, where there is a microphone (`incident.brawl`).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,13 +52,32 @@ class AltercationParameters(Parameters):
 
     area: float = Field(
         0.35,
-        ge=0.05,
+        ge=0.1,
         le=10,
         description="What must accelerate violently beyond what usually does, squares of a body height; a person "
         "covers 0.3.",
     )
     hold_s: float = Field(1.0, ge=0, le=60, description="How long it must go on beyond the two seconds, seconds.")
     release_s: float = Field(10.0, ge=0, le=3600, description="How long it must be calm before it ends, seconds.")
+
+
+@dataclass(slots=True)
+class _Past:
+    """What was seen of each cell of the flow; maps are (rows, columns).
+
+    Attributes:
+        begun: Since when, seconds; it counts as calm before the first look.
+        time: Of the last look, seconds.
+        mean: Agitated area, averaged over a moment, squares of a body height.
+        usual: The same over a long time.
+        together: When people were last close to each other there, seconds.
+    """
+
+    begun: float
+    time: float
+    mean: FloatArray
+    usual: FloatArray
+    together: NDArray[np.float64]
 
 
 class Altercation:
@@ -68,10 +88,7 @@ class Altercation:
     def __init__(self, zone: Zone, parameters: AltercationParameters) -> None:
         self._zone = zone
         self._area = parameters.area
-        self._begun = self._time = 0.0
-        self._mean: FloatArray | None = None
-        self._usual: FloatArray | None = None
-        self._together: NDArray[np.float64] | None = None
+        self._past: _Past | None = None
         self._met = False
         self._episode = Episode(
             EventType.ALTERCATION, zone.name, hold_s=parameters.hold_s, release_s=parameters.release_s
@@ -86,23 +103,23 @@ class Altercation:
     def _agitated(self, scene: Scene, flow: Flow) -> float:
         """The largest agitated area of a neighbourhood in the zone where people are, squares of a body height."""
         place, shape = cells(scene, flow), flow.moving.shape
-        if self._mean is None or self._usual is None or self._together is None or self._mean.shape != shape:
-            self._mean, self._usual = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-            self._together, self._begun = np.full(shape, -math.inf), scene.time - _CALM_S
-            self._time = scene.time
-        elapsed, self._time = scene.time - self._time, scene.time
-        self._together[_near(scene.tracks.boxes[scene.persons], place) >= _LEAST] = scene.time
+        past = self._past
+        if past is None or past.mean.shape != shape:
+            calm = np.zeros(shape, np.float32)
+            past = self._past = _Past(scene.time - _CALM_S, scene.time, calm, calm.copy(), np.full(shape, -math.inf))
+        elapsed, past.time = scene.time - past.time, scene.time
+        past.together[_near(scene.tracks.boxes[scene.persons], place) >= _LEAST] = scene.time
         violent = flow.acceleration > np.maximum(_VIOLENT * place.tall, _NOISE * flow.cell)
         violent &= place.within(self._zone, scene) & (flow.moving > _LEAST_MOVING)
         now = (violent * (flow.cell / place.tall) ** 2).astype(np.float32)
-        self._mean += np.float32(1 - math.exp(-elapsed / _MEMORY_S)) * (now - self._mean)
-        self._usual += np.float32(elapsed / min(scene.time - self._begun, _USUAL_S)) * (now - self._usual)
-        unusual = np.where(scene.time - self._together <= _PRESENT_S, self._mean - self._usual, 0)
+        past.mean += np.float32(1 - math.exp(-elapsed / _MEMORY_S)) * (now - past.mean)
+        past.usual += np.float32(elapsed / min(scene.time - past.begun, _USUAL_S)) * (now - past.usual)
+        unusual = np.where(scene.time - past.together <= _PRESENT_S, past.mean - past.usual, 0)
         return _largest(np.maximum(unusual, 0), place.tall[:, 0] / np.float32(flow.cell))
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""
-        self._mean = None
+        self._past = None
         self._met = False
         return self._episode.close(time)
 

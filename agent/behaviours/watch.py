@@ -97,11 +97,11 @@ class Watch:
         if Need.UNKNOWN_VEHICLES in self._needs:
             detections = with_unknown_vehicles(detections, moving, width, height)
         tracks = self.tracks = self._tracker.update(frame.time, detections)
-        self.persons = int(tracks.persons().sum())
         self._scale.update(tracks, width, height)
         flow = self._flow.update(frame) if self._flow else None
         still = self._change.update(frame, tracks, detections) if self._change else ()
         scene = Scene(frame, tracks, detections, self._scale, flow, still, moving)
+        self.persons = int(scene.persons.sum())
         now = self._wall() if self._wall else None
         changes: list[EpisodeChange] = []
         for schedule, behaviour in self._rules:

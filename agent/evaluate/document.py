@@ -80,7 +80,6 @@ def _line(text: str) -> str:
 
 
 def _row(outcome: Outcome, material: str) -> str:
-    what, limits = told(outcome.type)
     recall = (
         f"{outcome.recall:.2f} ({outcome.recall_low:.2f}-{outcome.recall_high:.2f}), {outcome.hits} of {outcome.events}"
     )
@@ -90,18 +89,19 @@ def _row(outcome: Outcome, material: str) -> str:
         delay = f"{-outcome.delay_s:.0f} s ahead"
     minutes = f"simulated, {outcome.positive_minutes:.0f} + {outcome.negative_minutes:.0f} min"
     where = f"{minutes}; {material}" if outcome.painted else f"{minutes}; detections alone"
-    status = "" if outcome.reached and outcome.type not in EXPERIMENTAL else "**experimental**"
-    cells = (f"`{outcome.type.label}`", what, limits, recall, alarms, delay, status, where)
-    return "| " + " | ".join(cells) + " |\n"
+    return _written(outcome.type, recall, alarms, delay, where, reached=outcome.reached)
 
 
 def _renewed(row: str, event_type: EventType) -> str:
     """A row whose figures stay, while what is said of the behaviour may have changed since."""
     recall, alarms, delay, _, where = row.rstrip(" |\n").split(" | ")[-5:]
-    status = "**experimental**" if event_type in EXPERIMENTAL else ""
-    return (
-        "| " + " | ".join((f"`{event_type.label}`", *told(event_type), recall, alarms, delay, status, where)) + " |\n"
-    )
+    return _written(event_type, recall, alarms, delay, where)
+
+
+def _written(event_type: EventType, recall: str, alarms: str, delay: str, where: str, *, reached: bool = True) -> str:
+    status = "" if reached and event_type not in EXPERIMENTAL else "**experimental**"
+    cells = (f"`{event_type.label}`", *told(event_type), recall, alarms, delay, status, where)
+    return "| " + " | ".join(cells) + " |\n"
 
 
 def _row_without(event_type: EventType) -> str:

@@ -262,9 +262,9 @@ def judge(
         point.temperature,
         dict(zip(CLASSES, point.thresholds.tolist(), strict=True)),
         tuple(
-            n
-            for n, t in zip(CLASSES, told, strict=True)
-            if not (classes[n].precision.value >= PRECISION and t >= _TOLD)
+            name
+            for (name, one), clips in zip(classes.items(), told, strict=True)
+            if not (one.precision.value >= PRECISION and clips >= _TOLD)
         ),
     )
     return figures, points

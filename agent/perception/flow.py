@@ -11,7 +11,6 @@ move at all; a cell in which two people pass each other moves with the larger on
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import cv2
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.capture.frame import Frame, Image
-from agent.perception.scene import Flow
+from agent.perception.scene import Flow, grid
 
 #: Pictures are shrunk to at most this width, pixels, and by half again: somebody who fills a fifth of the height is a
 #: dozen pixels tall. At half of that, which is usual, arms and legs are lost.
@@ -92,7 +91,7 @@ class FlowModel:
         turned = np.zeros_like(share)
         if velocity is not None:
             # Where each place of this flow was at the last look, and how fast it went then.
-            x, y = cv2.split(_grid(*small.shape) - pixels)
+            x, y = cv2.split(grid(*small.shape) - pixels)
             then = cv2.remap(velocity, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             change = _length(self._velocity - np.asarray(then, np.float32))
             turned = _by_cell(change, rows, columns) / np.float32(elapsed)
@@ -107,12 +106,6 @@ class FlowModel:
 def _halved(grey: Image) -> Image:
     size = (max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2))
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-@cache
-def _grid(height: int, width: int) -> NDArray[np.float32]:
-    """(H, W, 2): x and y of each place."""
-    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
 
 
 def _length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

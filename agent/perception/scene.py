@@ -144,13 +144,13 @@ class Flow:
 
     def centres(self) -> FloatArray:
         """(rows, columns, 2) float32: the middle of each cell, x and y, pixels of the source frame."""
-        return _centres(*self.moving.shape, self.cell)
+        return np.asarray((grid(*self.moving.shape) + np.float32(0.5)) * np.float32(self.cell), np.float32)
 
 
-@lru_cache(maxsize=8)  # one for each camera
-def _centres(rows: int, columns: int, cell: float) -> FloatArray:
-    x, y = np.meshgrid(np.arange(columns), np.arange(rows))
-    return ((np.stack([x, y], axis=-1) + 0.5) * cell).astype(np.float32)
+@lru_cache(maxsize=16)  # two for each camera
+def grid(rows: int, columns: int) -> FloatArray:
+    """(rows, columns, 2) float32: x and y of each place; not to be written to."""
+    return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,6 +23,13 @@ def data() -> Path:
     return _DATA
 
 
+def lacking(reason: str) -> NoReturn:
+    """Skip a rig for what is not here, on a laptop, and fail it where VIGIE_REQUIRE_RIGS=1."""
+    if os.environ.get("VIGIE_REQUIRE_RIGS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def require() -> Callable[..., None]:
     """Ask for programs or Python modules of a rig: `require("mosquitto", "pulseaudio")`.
@@ -33,10 +41,7 @@ def require() -> Callable[..., None]:
         path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
         missing = [p for p in parts if shutil.which(p, path=path) is None and importlib.util.find_spec(p) is None]
         if missing:
-            reason = f"this rig needs {', '.join(missing)} (see tests/rigs/README.md)"
-            if os.environ.get("VIGIE_REQUIRE_RIGS") == "1":
-                pytest.fail(reason)
-            pytest.skip(reason)
+            lacking(f"this rig needs {', '.join(missing)} (see tests/rigs/README.md)")
 
     return ask
 

@@ -20,10 +20,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pytest
 from parts import wait_for
 
 from agent.demo.clip import cache_folder
+from tests.conftest import lacking
 
 CHECKOUT = Path(__file__).parents[2]
 UNITS = CHECKOUT / "deploy" / "systemd"
@@ -72,7 +72,7 @@ def require_container() -> None:
     """Skip the test, or fail it where VIGIE_REQUIRE_RIGS=1, when this machine cannot have a container."""
     reason = unfit()
     if reason:
-        (pytest.fail if os.environ.get("VIGIE_REQUIRE_RIGS") == "1" else pytest.skip)(reason)
+        lacking(reason)
 
 
 def root_filesystem(more: Sequence[str] = ()) -> Path:

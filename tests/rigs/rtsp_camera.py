@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
 from pathlib import Path
 
-import pytest
 from parts import free_port, wait_for
+
+from tests.conftest import lacking
 
 PYTHON = "/usr/bin/python3"
 PROBE = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
@@ -61,6 +61,4 @@ def require_rtsp_server() -> None:
     """Skip the test, or fail it where VIGIE_REQUIRE_RIGS=1, when the server cannot run here."""
     if not Path(PYTHON).exists() or subprocess.run([PYTHON, "-c", PROBE], capture_output=True, check=False).returncode:
         reason = "this rig needs GStreamer's RTSP server for the system's Python (see tests/rigs/README.md)"
-        if os.environ.get("VIGIE_REQUIRE_RIGS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacking(reason)

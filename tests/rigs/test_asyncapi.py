@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from agent.demo.clip import cache_folder
 from agent.documents import asyncapi
+from tests.conftest import lacking
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(300)]
 
@@ -31,7 +31,7 @@ def official(require: Callable[..., None]) -> Any:
         done = subprocess.run(["npm", "install", *options, PACKAGE], cwd=folder, check=False, capture_output=True)
         if done.returncode:
             reason = f"npm cannot fetch {PACKAGE}: {done.stderr.decode()[-300:]}"
-            (pytest.fail if os.environ.get("VIGIE_REQUIRE_RIGS") == "1" else pytest.skip)(reason)
+            lacking(reason)
     return json.loads(file.read_text(encoding="utf-8"))
 
 

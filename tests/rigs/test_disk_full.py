@@ -14,6 +14,7 @@ from test_delivery import Feeder, configuration
 
 from agent import pipe
 from agent.relay.local import LocalStatus, ask
+from tests.conftest import lacking
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(120)]
 
@@ -23,9 +24,7 @@ def small_disk(require: Callable[..., None], tmp_path: Path) -> Iterator[Path]:
     """A file system of its own: room for what relay holds back, and not for long."""
     require("mount", "mosquitto")
     if os.geteuid() != 0:
-        if os.environ.get("VIGIE_REQUIRE_RIGS") == "1":
-            pytest.fail("mounting a small disk needs root")
-        pytest.skip("mounting a small disk needs root")
+        lacking("mounting a small disk needs root")
     folder = tmp_path / "journal"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "vigie-rig", str(folder)], check=True)

@@ -31,6 +31,7 @@ from sound_server import SoundServer, sound_server
 
 from agent.demo.configuration import write_configuration
 from agent.relay.local import ask
+from tests.conftest import lacking
 
 pytestmark = [pytest.mark.rig, pytest.mark.alone, pytest.mark.timeout(120)]
 
@@ -359,9 +360,7 @@ def test_a_broker_that_is_down(device: Device) -> None:
 def test_a_disk_that_is_full(device: Device, require: Callable[..., None]) -> None:
     require("mount")
     if os.geteuid() != 0:
-        if os.environ.get("VIGIE_REQUIRE_RIGS") == "1":
-            pytest.fail("mounting a small disk needs root")
-        pytest.skip("mounting a small disk needs root")
+        lacking("mounting a small disk needs root")
     folder = device.folder / "journal"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "vigie-rig", str(folder)], check=True)

@@ -13,6 +13,7 @@ from parts import mosquitto, start_vigie, subscriber, wait_for
 
 from agent.demo.configuration import write_configuration
 from agent.sense import reaches_outside
+from tests.conftest import lacking
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(180)]
 
@@ -21,9 +22,7 @@ pytestmark = [pytest.mark.rig, pytest.mark.timeout(180)]
 def _root(require: Callable[..., None]) -> None:
     require("mosquitto", "unshare")
     if os.geteuid() != 0:
-        if os.environ.get("VIGIE_REQUIRE_RIGS") == "1":
-            pytest.fail("a network namespace and a policy that belongs to root need root")
-        pytest.skip("a network namespace and a policy that belongs to root need root")
+        lacking("a network namespace and a policy that belongs to root need root")
 
 
 def start_sense_alone(config: Path) -> subprocess.Popen[bytes]:

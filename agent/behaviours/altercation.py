@@ -3,7 +3,7 @@
 Source: the violent flows of Hassner et al. ("Violent flows: real-time detection of violent crowd behavior", CVPR
 Workshops 2012), whose signal is how much flow changes from one frame to the next. Here the change is an acceleration
 along the movement, in body heights: walking, running and riding are smooth but for the feet, while blows, shoves, falls
-and thrown things come near to free fall. The condition is met when, averaged over two seconds, so much more of a
+and thrown things come near to free fall. The condition is met when, averaged over three seconds, so much more of a
 neighbourhood of two persons accelerates so than usually does as one person covers, and two were seen close to each
 other there. No posture, face or emotion is looked at.
 Known failures: embraces with leaps, children at play, dancing and sport look the same; a fight in which little moves,
@@ -35,7 +35,7 @@ _NOISE = 15.0
 #: Least share of a cell that moves.
 _LEAST_MOVING = 0.2
 #: Time over which movement is averaged, seconds: longer than a stumble, shorter than a scuffle.
-_MEMORY_S = 2.0
+_MEMORY_S = 3.0
 #: What is as agitated as ever is no fight: leaves, water, flags, the noise of a picture in the dark. So long is taken
 #: for ever, seconds; a fight is over before it is usual. Before the first look it is taken to have been calm a while.
 _USUAL_S, _CALM_S = 120.0, 10.0
@@ -51,13 +51,13 @@ class AltercationParameters(Parameters):
     """Parameters of `altercation`."""
 
     area: float = Field(
-        0.35,
+        0.3,
         ge=0.1,
         le=10,
         description="What must accelerate violently beyond what usually does, squares of a body height; a person "
         "covers 0.3.",
     )
-    hold_s: float = Field(1.0, ge=0, le=60, description="How long it must go on beyond the two seconds, seconds.")
+    hold_s: float = Field(1.0, ge=0, le=60, description="How long it must go on beyond the three seconds, seconds.")
     release_s: float = Field(10.0, ge=0, le=3600, description="How long it must be calm before it ends, seconds.")
 
 

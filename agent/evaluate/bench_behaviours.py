@@ -21,8 +21,8 @@ from agent.perception.scene import Detections
 from agent.settings import CameraSettings
 from agent.simulate.source import open_sim
 
-#: Frames of one loop before it is the other's turn, and a second of them.
-_TURN = _RATE = 10
+#: Frames of one loop before it is the other's turn, and frames a second: what is seldom done has its share in a turn.
+_TURN, _RATE = 20, 10
 #: Frames that are painted; then they come again, which makes no difference to what they cost.
 _PAINTED = 100
 _WHOLE = [(0, 0), (1, 0), (1, 1), (0, 1)]

@@ -5,12 +5,15 @@ patches whose mean brightness is taken off, so that a light that goes on does no
 
 A camera that shakes or turns moves the whole picture alike: that is taken off, and the rest is found again.
 
+Three pictures in a row tell how fast all moves and how that changes; then it rests for as long as pays.
+
 Known failures: a camera that rolls or zooms sees no flow meanwhile; what is darker than the sensor's noise does not
 move at all; a cell in which two people pass each other moves with the larger one, or not at all.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -25,8 +28,9 @@ from agent.perception.scene import Flow, grid
 _WIDTH = 200
 #: Side of a cell in the small picture, pixels: half of a patch of the search, which lie so far apart.
 _CELL = 4
-#: Least time from one look to the next, seconds: blows are over in two tenths.
-_LEAST_S = 0.08
+#: Least time from one look to the next, seconds: blows are over in two tenths. Two such steps tell what speeds up; the
+#: next two begin so long after these have begun, for what is told of a crowd or a fight is a mean over seconds.
+_LEAST_S, _EVERY_S = 0.075, 0.38
 #: After a longer pause there is nothing to compare with.
 _MOST_S = 0.6
 #: What moves by less between two looks, pixels of the small picture, is noise.
@@ -53,21 +57,22 @@ class FlowModel:
         self._search.setFinestScale(0)
         self._before: Image | None = None
         self._velocity: NDArray[np.float32] | None = None
-        self._time = 0.0
+        self._time = self._next = -math.inf
 
     def update(self, frame: Frame) -> Flow | None:
-        """How the picture has moved since the last look; None when it is too early to look again, or to compare.
+        """How the picture has moved since the last look; None when it rests, or there is too little to compare.
 
         Args:
             frame: The next one; time never goes back.
         """
         elapsed = frame.time - self._time
-        if self._before is not None and elapsed < _LEAST_S:
+        if elapsed < _LEAST_S or (self._before is None and frame.time < self._next):
             return None
         small = _halved(np.asarray(cv2.cvtColor(frame.shrunk(_WIDTH), cv2.COLOR_BGR2GRAY), np.uint8))
         before, self._before, self._time = self._before, small, frame.time
         velocity, self._velocity = self._velocity, None
         if before is None or before.shape != small.shape or elapsed > _MOST_S:
+            self._next = frame.time + _EVERY_S
             return None
         pixels, fast = self._search_for(before, small)
         after, most = small, np.count_nonzero(fast) > _TOO_MUCH * fast.size
@@ -84,17 +89,21 @@ class FlowModel:
         if most and patterned is not None and patterned.mean() > _BARE and moving[patterned].mean() > _ALL:
             return None
         scale = frame.image.shape[1] / small.shape[1]
+        self._velocity = pixels * np.float32(scale / elapsed)
+        if velocity is None:
+            return None
         rows, columns = small.shape[0] // _CELL, small.shape[1] // _CELL
         share = _by_cell(moving, rows, columns)
         means = _by_cell(pixels * moving[..., None], rows, columns) / np.maximum(share, 1e-6)[..., None]
-        self._velocity = pixels * np.float32(scale / elapsed)
-        turned = np.zeros_like(share)
-        if velocity is not None:
-            # Where each place of this flow was at the last look, and how fast it went then.
-            x, y = cv2.split(grid(*small.shape) - pixels)
-            then = cv2.remap(velocity, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            change = _length(self._velocity - np.asarray(then, np.float32))
-            turned = _by_cell(change, rows, columns) / np.float32(elapsed)
+        # Where each place of this flow was at the last look, and how fast it went then.
+        x, y = cv2.split(grid(*small.shape) - pixels)
+        then = cv2.remap(velocity, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        change = _length(self._velocity - np.asarray(then, np.float32))
+        turned = _by_cell(change, rows, columns) / np.float32(elapsed)
+        if frame.time + elapsed < self._next:
+            self._before = self._velocity = None
+        else:  # pictures are so rare that the next one is due
+            self._next = frame.time + _EVERY_S
         return Flow(_CELL * scale, (means * (scale / elapsed)).astype(np.float32), share, turned)
 
     def _search_for(self, before: Image, after: Image) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -102,28 +102,23 @@ class Episode:
         elif not self.open and time - self._met_at >= BLINK_S:
             self._met_since = None
 
-        now = (
-            replace(self._change, confidence=confidence, level=level, count=count, variant=variant)
-            if met
-            else self._change
-        )
+        now = {"confidence": confidence, "level": level, "count": count, "variant": variant} if met else {}
         if not self.open:
             if met and self._met_since is not None and time - self._met_since >= self._hold_s:
-                return self._tell(now, Phase.STARTED, time)
+                return self._tell(Phase.STARTED, time, **now)
         elif not met and time - self._met_at >= self._release_s:
             return self.close(time)
-        elif (now.level, now.variant) != (
-            self._change.level,
-            self._change.variant,
-        ) or time - self._change.time >= HEARTBEAT_S:
-            return self._tell(now, Phase.ONGOING, time)
+        elif time - self._change.time >= HEARTBEAT_S or (
+            met and (level, variant) != (self._change.level, self._change.variant)
+        ):
+            return self._tell(Phase.ONGOING, time, **now)
         return []
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End the episode if it is open, and forget what was being held."""
         self._met_since = None
-        return self._tell(self._change, Phase.ENDED, time) if self.open else []
+        return self._tell(Phase.ENDED, time) if self.open else []
 
-    def _tell(self, change: EpisodeChange, phase: Phase, time: float) -> list[EpisodeChange]:
-        self._change = replace(change, phase=phase, time=time)
+    def _tell(self, phase: Phase, time: float, **now: object) -> list[EpisodeChange]:
+        self._change = replace(self._change, phase=phase, time=time, **now)  # type: ignore[arg-type]
         return [self._change]

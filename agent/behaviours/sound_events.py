@@ -3,7 +3,9 @@
 The network gives each class a probability twice a second (`agent.perception.hearing`); the class's threshold, held
 against recordings that the network never heard, comes with it (`models/registry.toml`). What lasts is averaged over as
 long as it always lasts, so that one window alone proves nothing; a bang, breaking glass or a scream may be over within
-one window and is taken at its word. What is heard goes on until the odds are a quarter of those at the threshold.
+one window and is taken at its word. A bang and breaking glass begin suddenly (`agent.perception.sudden`): what is as
+loud as it has been for a while is a jackhammer or an engine, and what is sudden is one of these sounds, the likeliest.
+What is heard goes on until the odds are a quarter of those at the threshold.
 No word is understood: the network knows these seven sounds, and its input has no phase.
 
 Known failures stand with their figures in the network's card: a firework, a burst bag or a dropped plank is close to a
@@ -17,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 
+import numpy as np
 from pydantic import Field
 
 from agent.behaviours.episode import Episode, EpisodeChange
@@ -38,23 +41,30 @@ class Manner:
     Attributes:
         hops: Half seconds over which its probability is averaged.
         release_s: Longest pause within one event of it, seconds.
+        sudden: Whether it begins only where something is louder than what was heard for a while. That is one thing: of
+            these sounds the likeliest.
     """
 
     hops: int
     release_s: float
+    sudden: bool = False
 
 
 #: The event types there are, in the order of the tagger's classes: shots come in bursts, sirens wail and pause.
 MANNERS: dict[EventType, Manner] = {
-    EventType.SOUND_GUNSHOT: Manner(1, 5),
-    EventType.SOUND_EXPLOSION: Manner(1, 5),
-    EventType.SOUND_GLASS_BREAK: Manner(1, 3),
+    EventType.SOUND_GUNSHOT: Manner(1, 5, sudden=True),
+    EventType.SOUND_EXPLOSION: Manner(1, 5, sudden=True),
+    EventType.SOUND_GLASS_BREAK: Manner(1, 3, sudden=True),
     EventType.SOUND_SCREAM: Manner(1, 3),
     EventType.SOUND_CROWD_CLAMOUR: Manner(4, 10),
     EventType.SOUND_SIREN: Manner(4, 10),
     EventType.SOUND_HORN: Manner(2, 3),
 }
 assert tuple(t.label for t in MANNERS) == tuple(f"sound.{name}" for name in CLASSES)  # noqa: S101 - never import a mix-up
+
+
+#: Which of them must be sudden, (7,).
+SUDDEN = np.array([manner.sudden for manner in MANNERS.values()])
 
 
 class SoundParameters(Parameters):
@@ -91,7 +101,7 @@ class SoundEvent:
         manner = MANNERS[event_type]
         self._type = event_type
         self._place = list(MANNERS).index(event_type)
-        self._hops = manner.hops
+        self._hops, self._sudden = manner.hops, manner.sudden
         self._recent: deque[float] = deque(maxlen=manner.hops)
         self._odds = _odds(threshold if parameters.threshold is None else parameters.threshold)
         self._doubtful = doubtful
@@ -103,7 +113,10 @@ class SoundEvent:
         self._recent.append(float(hearing.scores[self._place]))
         ratio = _odds(sum(self._recent) / self._hops) / self._odds
         confidence = Confidence.LOW if self._doubtful else Confidence.HIGH if ratio >= _SURE else Confidence.MEDIUM
-        met = ratio >= (_GOES_ON if self._episode.open else 1)
+        begins = ratio >= 1 and (
+            not self._sudden or (hearing.sudden and self._recent[-1] >= hearing.scores[SUDDEN].max())
+        )
+        met = ratio >= _GOES_ON if self._episode.open else begins
         changes = self._episode.update(hearing.time, met, confidence=confidence)
         if self._type in ONSET_TYPES and hearing.onset is not None:
             changes = [

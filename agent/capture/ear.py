@@ -88,13 +88,14 @@ def main(name: str, channels: int) -> int:
         _write(json.dumps({"error": str(error)}).encode() + b"\n")
         return 1
     _write(json.dumps({"rate": rate, "channels": count}).encode() + b"\n")
-    frames = round(rate * _BLOCK_S)
+    frames, amid = round(rate * _BLOCK_S), True  # nobody knows what sounded before
     try:
         while True:
             samples, lost = stream.read(frames)
             # What waits in the buffer was taken after the block; the next sample of it may come at any moment.
             taken = time.monotonic() - stream.read_available / rate
-            _write(HEADER.pack(taken, frames, lost) + bytes(samples))
+            _write(HEADER.pack(taken, frames, lost or amid) + bytes(samples))
+            amid = False
     except sounddevice.PortAudioError as error:
         text = str(error).encode()
         _write(HEADER.pack(0.0, 0, len(text)) + text)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.behaviours.sound_events import MANNERS, SoundEvent, SoundParameters
+from agent.behaviours.sound_events import MANNERS, SUDDEN, SoundEvent, SoundParameters
 from agent.contract import Phase
 from agent.perception.hearing import HOP_S, Hearing
 from agent.perception.tag import CLASSES
@@ -33,6 +33,19 @@ _BOUND = 0.05
 
 Floats = NDArray[np.float64]
 Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Windows that follow each other.
+
+    Attributes:
+        scores: (N, 7), twice a second, not smoothed.
+        sudden: (N,): in which of them something is louder than before.
+    """
+
+    scores: Scores
+    sudden: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +122,17 @@ def smoothed(scores: Scores) -> Scores:
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def loudest(stream: Scores) -> Scores:
-    """The highest smoothed score in each ten seconds of a stream, (pieces, 7)."""
-    return np.asarray(np.maximum.reduceat(smoothed(stream), np.arange(0, len(stream), _ALARM_HOPS), axis=0))
+def beginning(stream: Stream) -> Scores:
+    """Smoothed scores, 0 where no episode may begin: what must be sudden is not, or another is likelier, (N, 7)."""
+    scores = smoothed(stream.scores)
+    may = stream.sudden[:, None] & (scores >= scores[:, SUDDEN].max(axis=1, keepdims=True))
+    return np.where(may | ~SUDDEN, scores, np.float32(0))
+
+
+def loudest(stream: Stream) -> Scores:
+    """The highest score that an episode may begin with in each ten seconds of a stream, (pieces, 7)."""
+    scores = beginning(stream)
+    return np.asarray(np.maximum.reduceat(scores, np.arange(0, len(scores), _ALARM_HOPS), axis=0))
 
 
 def thresholds(alarms: Scores, hours: float, best: Floats, there: NDArray[np.bool_]) -> Floats:
@@ -141,10 +162,11 @@ def _quiet(alarms: Scores, hours: float) -> float:
 
     In an hour or two that is the loudest piece or none: a matter of luck. So the loudest twentieth tell how fast the
     pieces grow rarer towards the top, in logits, as if by a constant factor (peaks over threshold; Pickands, 1975).
+    Those in which nothing may begin, for nothing is sudden, say nothing about the others.
     """
-    if not len(alarms):
+    if not alarms.any():
         return 0.0
-    logits = _logits(alarms)
+    logits = _logits(alarms[alarms > 0])
     begin = float(np.quantile(logits, 1 - _TAIL))
     tail = logits[logits >= begin]
     grown = begin + float((tail - begin).mean()) * math.log(max(len(tail) / (hours * ALARMS_PER_HOUR), 1.0))
@@ -156,25 +178,25 @@ def _logits(scores: Scores) -> Floats:
     return np.asarray(np.log(kept / (1 - kept)))
 
 
-def alarms(stream: Scores, levels: Floats) -> NDArray[np.intp]:
+def alarms(stream: Stream, levels: Floats) -> NDArray[np.intp]:
     """How many episodes of each class begin in a stream, as the runtime would tell them, (7,).
 
     Args:
-        stream: (N, 7), twice a second, not smoothed.
+        stream: What was heard.
         levels: (7,) thresholds.
     """
     return np.array([len(starts) for starts in episodes(stream, levels)])
 
 
-def episodes(stream: Scores, levels: Floats) -> Sequence[list[float]]:
+def episodes(stream: Stream, levels: Floats) -> Sequence[list[float]]:
     """When episodes of each class begin, seconds from the first hop, through the runtime's own behaviours."""
     heard = [
         SoundEvent(event, SoundParameters.model_validate({}), float(level), doubtful=False)
         for event, level in zip(MANNERS, levels, strict=True)
     ]
     starts: list[list[float]] = [[] for _ in heard]
-    for hop, scores in enumerate(stream):
-        hearing = Hearing(hop * HOP_S, scores)
+    for hop, (scores, sudden) in enumerate(zip(stream.scores, stream.sudden.tolist(), strict=True)):
+        hearing = Hearing(hop * HOP_S, scores, sudden=sudden)
         for place, event in enumerate(heard):
             starts[place] += [change.time for change in event.update(hearing) if change.phase is Phase.STARTED]
     return starts

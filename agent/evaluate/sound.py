@@ -5,12 +5,14 @@ Every figure is of sounds that the network did not learn from: fold by fold, rec
 
 A clip counts by its likeliest moment. Clips of events are found among each other and among street sound, what a
 microphone hears for hours (`Sound.street`); hard negatives (`Sound.hard`), single sounds cut out of their place, stand
-beside: no street is as dense with them.
+beside: no street is as dense with them. Average precision is the network's own. All else is of the rule too that a bang
+must be sudden (`agent.behaviours.sound_events`): street goes on, and a clip of anything else begins in silence.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,9 @@ from agent.evaluate.operating import (
     Operating,
     Rate,
     Scores,
+    Stream,
     alarms,
+    beginning,
     cooled,
     loudest,
     smoothed,
@@ -33,6 +37,8 @@ from agent.evaluate.operating import (
 )
 from agent.evaluate.sounds import Sound, SoundsError, balanced, patch_labels, samples, targets
 from agent.evaluate.yamnet import Head, Yamnet, fit
+from agent.perception.logmel import mel
+from agent.perception.sudden import Sudden
 from agent.perception.tag import CLASSES, Tagger, patches
 
 #: A class with fewer recordings is reported, but does not count in the mean over classes.
@@ -129,15 +135,15 @@ def average_precision(scores: Floats, there: NDArray[np.bool_]) -> float:
 class Evidence:
     """What one system heard in all sounds, and what decides when it counts."""
 
-    def __init__(self, sounds: Sequence[Sound], heard: Sequence[Scores], labels: Sequence[NDArray[np.int8]]) -> None:
-        """Take it in.
-
-        Args:
-            sounds: What is tested.
-            heard: For each, how likely each class is in each of its patches, (patches, 7).
-            labels: For each, what is known of its patches, (patches, 7).
-        """
-        self.sounds, self._heard, self._labels = sounds, heard, labels
+    def __init__(
+        self,
+        sounds: Sequence[Sound],
+        heard: Sequence[Scores],
+        labels: Sequence[NDArray[np.int8]],
+        sudden: Sequence[NDArray[np.bool_]],
+    ) -> None:
+        """Take it in; arguments as of `judge`."""
+        self.sounds, self._heard, self._labels, self._sudden = sounds, heard, labels, sudden
         self.truth = targets(sounds)
         self.street = np.array([sound.street for sound in sounds])
         self.hard = np.array([sound.hard for sound in sounds])
@@ -154,26 +160,39 @@ class Evidence:
         judged = chosen & ~self.hard
         return Operating(warmth, thresholds(loud, self.hours(chosen), self.best(warmth)[judged], self.truth[judged]))
 
+    def named(self) -> Floats:
+        """The likeliest moment of each sound, as the network names it, (N, 7)."""
+        return np.array([smoothed(scores).max(axis=0) for scores in self._heard], np.float64)
+
     def best(self, warmth: float) -> Floats:
-        """The likeliest moment of each sound, (N, 7)."""
-        return np.array([smoothed(cooled(scores, warmth)).max(axis=0) for scores in self._heard], np.float64)
+        """The likeliest moment of each sound in which an episode may begin, (N, 7)."""
+        streams = self._streams(range(len(self.sounds)), warmth)
+        return np.array([beginning(stream).max(axis=0) for stream in streams], np.float64)
 
     def hours(self, chosen: NDArray[np.bool_]) -> float:
         """How much street sound is among them."""
         return sum((self.sounds[place].seconds for place in np.flatnonzero(chosen & self.street).tolist()), 0.0) / 3600
 
-    def streams(self, chosen: NDArray[np.bool_], warmth: float) -> list[Scores]:
-        """Street sound: what is of one recording follows each other, (patches, 7) each."""
-        members: dict[str, list[Scores]] = {}
-        for place in np.flatnonzero(chosen & self.street).tolist():
-            members.setdefault(self.sounds[place].recording, []).append(cooled(self._heard[place], warmth))
-        return [np.concatenate(parts) for parts in members.values()]
+    def streams(self, chosen: NDArray[np.bool_], warmth: float) -> list[Stream]:
+        """Street sound: what is of one recording follows each other."""
+        members: dict[str, list[Stream]] = {}
+        places = np.flatnonzero(chosen & self.street).tolist()
+        for place, stream in zip(places, self._streams(places, warmth), strict=True):
+            members.setdefault(self.sounds[place].recording, []).append(stream)
+        return [
+            Stream(np.concatenate([part.scores for part in parts]), np.concatenate([part.sudden for part in parts]))
+            for parts in members.values()
+        ]
+
+    def _streams(self, places: Iterable[int], warmth: float) -> list[Stream]:
+        return [Stream(cooled(self._heard[place], warmth), self._sudden[place]) for place in places]
 
 
 def judge(
     sounds: Sequence[Sound],
     heard: Sequence[Scores],
     labels: Sequence[NDArray[np.int8]],
+    sudden: Sequence[NDArray[np.bool_]],
     dealt: NDArray[np.intp],
 ) -> tuple[Figures, dict[int, Operating]]:
     """The figures of one system, and for each fold the temperature and thresholds that they stand for.
@@ -182,6 +201,7 @@ def judge(
         sounds: What is tested.
         heard: For each, how likely each class is in each of its patches, (patches, 7).
         labels: For each, what is known of its patches, (patches, 7).
+        sudden: For each, which of its patches have something louder than before, (patches,).
         dealt: Fold of each, (N,): thresholds are set on the other folds.
 
     Raises:
@@ -189,9 +209,9 @@ def judge(
     """
     if len(np.unique(dealt)) < 2:
         raise SoundsError("all recordings lie in one fold, so there are no others to set thresholds on; add recordings")
-    evidence = Evidence(sounds, heard, labels)
+    evidence = Evidence(sounds, heard, labels, sudden)
     truth, hard = evidence.truth, evidence.hard
-    raw = evidence.best(1.0)
+    raw, begun = evidence.named(), evidence.best(1.0)
     above = np.zeros_like(truth)
     counted = np.zeros(len(CLASSES), np.intp)
     points = {}
@@ -218,7 +238,7 @@ def judge(
             rows = [
                 [average_precision(raw[plain, k], there[:, k]) for k in range(len(CLASSES))],
                 [average_precision(raw[chosen, k], truth[chosen, k]) for k in range(len(CLASSES))],
-                ((raw[plain] > hourly) & there).sum(axis=0) / there.sum(axis=0),
+                ((begun[plain] > hourly) & there).sum(axis=0) / there.sum(axis=0),
                 right,
                 share,
                 2 * hits / (told.sum(axis=0) + there.sum(axis=0)),
@@ -325,11 +345,14 @@ def compare(
     heard: dict[str, list[Scores]] = {name: [] for name in (*taggers, *([reference] if yamnet else []))}
     spent = dict.fromkeys(heard, 0.0)
     embeddings, labels = [], []
+    sudden, ears = list[NDArray[np.bool_]](), defaultdict[str, Sudden](lambda: Sudden(amid=True))
     for sound, fold in zip(sounds, dealt.tolist(), strict=True):
         tested = fold >= 0
         if tested or yamnet:
             pieces = patches(samples(audio / sound.file))
             labels.append(patch_labels(sound, pieces))
+            if tested:
+                sudden.append(_sudden(pieces, ears[sound.recording] if sound.street else None))
             if yamnet:
                 begin = time.perf_counter()
                 scores, embedding = yamnet.hear(pieces)
@@ -352,9 +375,14 @@ def compare(
     judged, patches_heard = [sounds[place] for place in places], sum(map(len, labels))
     systems = []
     for name, answers in heard.items():
-        figures, points = judge(judged, answers, labels, dealt[places])
+        figures, points = judge(judged, answers, labels, sudden, dealt[places])
         systems.append(System(name, figures, 1e3 * spent[name] / patches_heard, points))
     return systems
+
+
+def _sudden(pieces: NDArray[np.float32], ear: Sudden | None) -> NDArray[np.bool_]:
+    """Which patches have something louder than before, (patches,); all of a sound that stands alone (no `ear`)."""
+    return np.array([ear is None or ear.hear(mel(piece)) for piece in pieces], np.bool_)
 
 
 def _heads(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from agent.capture.sound import BLOCK_S, Block
 from agent.evaluate.imitated import IMITATED, imitate
-from agent.evaluate.operating import Operating, Rate, cooled, episodes
+from agent.evaluate.operating import Operating, Rate, Stream, cooled, episodes
 from agent.evaluate.sounds import BLOCK, Sound, SoundsError, level, loudness, samples
 from agent.perception.hearing import HOP_S, Ears, Hearing, Room
 from agent.perception.logmel import RATE
@@ -26,7 +26,7 @@ from agent.perception.tag import CLASSES, Tagger
 #: How much louder than the street an event is, dB: from each edge to the next.
 BANDS_DB = (-5, 0, 5, 10, 15, 20)
 #: Street before an event and after it, and the longest piece of an event, seconds.
-_BEFORE_S, _AFTER_S, _LONGEST_S = 5.0, 3.0, 4.0
+_BEFORE_S, _AFTER_S, _LONGEST_S = 13.0, 3.0, 4.0
 #: An episode may begin so long after the event's end: windows, and averages over them, end later than what they hear.
 _LATE_S = 2.0
 #: Imitated hard negatives of each kind a fold.
@@ -181,8 +181,9 @@ def _starts(sound: Samples, fold: Fold) -> Sequence[list[float]]:
     step = round(BLOCK_S * RATE)
     for first in range(0, len(sound), step):
         block = sound[None, first : first + step]
-        ears.hear(Block(block, (first + block.shape[1]) / RATE))
+        ears.hear(Block(block, (first + block.shape[1]) / RATE, gap=not first))  # it was cut out of the street's day
     if not hearings:
         return [[] for _ in CLASSES]
     scores = cooled(np.stack([hearing.scores for hearing in hearings]), fold.point.temperature)
-    return [[start + HOP_S for start in starts] for starts in episodes(scores, fold.point.thresholds)]
+    stream = Stream(scores, np.array([hearing.sudden for hearing in hearings]))
+    return [[start + HOP_S for start in starts] for starts in episodes(stream, fold.point.thresholds)]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from agent.capture.sound import BLOCK_S, RATE_HZ, Block
 from agent.perception.logmel import BANDS, FLOOR, FRAME, FRAMES, HOP, PATCH, mel
 from agent.perception.onset import AROUND, Onset, find_onset
+from agent.perception.sudden import FAINTEST, Sudden, levels, stands_out
 from agent.perception.tag import CLASSES, STEP, Tagger
 
 Floats = NDArray[np.float32]
@@ -40,10 +41,6 @@ USUAL_DBFS, MOST_GAIN_DB = -40.0, 20.0
 _FALL_S, _RISE_S, _GAIN_S = 10.0, 120.0, 60.0
 #: The background of a hop is the level that so much of it stays below; what is fainter than this is no sound, dBFS.
 BACKGROUND_SHARE, NO_SOUND_DBFS = 0.2, -90.0
-#: Something stands out where an eighth of the bands is 6 dB above the background for 50 ms.
-_STANDS_OUT, _BANDS_OUT, _OUT_FRAMES = math.log(2), BANDS // 8, 5
-#: A background may be so much fainter than the faintest that a network tells apart.
-_FAINTEST = np.float32(10)
 #: A network that has heard something is asked on, from this probability on.
 _INTERESTING = 0.2
 #: Hops until the background is known; a network is asked in each of them.
@@ -69,6 +66,7 @@ class Hearing:
         onset: When the first strong impulse of the window began, on the same clock; None where there is none.
         onset_error: How far off that may be, seconds.
         quiet: Whether nothing stood out, so that no network was asked.
+        sudden: Whether something in the window is louder than what was heard for a while.
     """
 
     time: float
@@ -76,6 +74,7 @@ class Hearing:
     onset: float | None = None
     onset_error: float = 0.0
     quiet: bool = False
+    sudden: bool = True
 
 
 class SampleClock:
@@ -165,8 +164,12 @@ class Ears:
         self._background = np.empty(BANDS, np.float32)
         self.begin()
 
-    def begin(self) -> None:
-        """Forget the sound: what comes next has nothing to do with what was before."""
+    def begin(self, *, amid: bool = False) -> None:
+        """Forget the sound: what comes next has nothing to do with what was before.
+
+        Args:
+            amid: It comes amid sounds that nobody heard; else silence was before it.
+        """
         self._sound[:] = 0
         self._mels[:] = 0
         self._peaks.clear()
@@ -176,11 +179,12 @@ class Ears:
         self._open_hops = _WARM_UP
         self._clock = SampleClock()
         self._onsets: deque[Onset] = deque(maxlen=_WINDOW_HOPS + 1)
+        self._sudden = Sudden(amid=amid)
 
     def hear(self, block: Block) -> None:
         """The next block; tells a hearing at the end of every half second."""
         if block.gap:
-            self.begin()
+            self.begin(amid=True)
         samples = block.samples
         self._clock.update(self._samples + samples.shape[1], block.time)
         while samples.shape[1]:
@@ -201,7 +205,8 @@ class Ears:
         self._mels[:, -_NEW_FRAMES:] = mel(self._sound[:, -_FIRST_FRAME:])
         self._peaks.append(float(np.abs(self._sound[:, -STEP:]).max()))
         self._look_for_onset()
-        newest = self._newest()
+        sudden = self._sudden.hear(self._mels)
+        newest = self._mels[:, -_NEW_FRAMES:]
         if self._stands_out(newest):
             self._open_hops = max(self._open_hops, _WINDOW_HOPS)
         self._follow_background(newest)
@@ -215,9 +220,9 @@ class Ears:
             self._open_hops = max(self._open_hops, 1)
         onset = self._onset()
         if onset is None:
-            return Hearing(time, scores)
+            return Hearing(time, scores, sudden=sudden)
         error = ONSET_ERROR_S + onset.front / RATE_HZ + self._clock.error
-        return Hearing(time, scores, self._clock.time(onset.place), error)
+        return Hearing(time, scores, self._clock.time(onset.place), error, sudden=sudden)
 
     def _look_for_onset(self) -> None:
         # Before the first sound there was none, which is no silence for it to rise from.
@@ -234,19 +239,12 @@ class Ears:
         least_db = max((onset.rise_db for onset in there), default=0.0) - _ECHO_DB
         return next((onset for onset in there if onset.rise_db >= least_db), None)
 
-    def _newest(self) -> Floats:
-        """(frames of all channels, 64): the logarithm of the newest frames, as far down as a background goes."""
-        return np.asarray(np.log(self._mels[:, -_NEW_FRAMES:].reshape(-1, BANDS) + FLOOR / _FAINTEST))
-
     def _stands_out(self, newest: Floats) -> bool:
         """Whether something is above the background, in any channel."""
-        if self._hops <= 1:
-            return True
-        steady = newest.reshape(-1, _OUT_FRAMES, BANDS).mean(axis=1)
-        return bool((((steady - self._background) > _STANDS_OUT).sum(axis=1) >= _BANDS_OUT).any())
+        return self._hops <= 1 or stands_out(levels(newest), self._background)
 
     def _follow_background(self, newest: Floats) -> None:
-        usual = np.median(newest, axis=0)
+        usual = np.median(np.log(newest + FAINTEST), axis=(0, 1))
         if self._hops <= _WARM_UP:
             self._background[:] = (
                 usual if self._hops == 1 else self._background + (usual - self._background) / self._hops

@@ -93,6 +93,24 @@ def test_a_bang_is_taken_at_its_word() -> None:
     assert len(heard(EventType.SOUND_GUNSHOT, [0.0, 0.7, 0.0])) == 1
 
 
+def test_a_bang_begins_suddenly_and_goes_on_as_it_may() -> None:
+    watched = event(EventType.SOUND_GUNSHOT)
+    shots = [hearing(EventType.SOUND_GUNSHOT, 0.9, time, sudden=time == 2) for time in (1, 2, 3, 4)]
+    assert [change.time for one in shots for change in watched.update(one)] == [2]
+    siren = event(EventType.SOUND_SIREN)
+    assert any(siren.update(hearing(EventType.SOUND_SIREN, 0.9, time / 2, sudden=False)) for time in range(8))
+
+
+def test_what_is_sudden_is_one_thing() -> None:
+    scores = np.zeros(len(CLASSES), np.float32)
+    scores[[SOUNDS.index(EventType.SOUND_GUNSHOT), SOUNDS.index(EventType.SOUND_GLASS_BREAK)]] = 0.8, 0.9
+    scores[SOUNDS.index(EventType.SOUND_SCREAM)] = 0.95
+    both = Hearing(1.0, scores)
+    assert not event(EventType.SOUND_GUNSHOT).update(both)
+    assert event(EventType.SOUND_GLASS_BREAK).update(both)
+    assert event(EventType.SOUND_SCREAM).update(both), "somebody may scream meanwhile"
+
+
 def test_what_goes_on_may_be_fainter_and_pause() -> None:
     changes = heard(EventType.SOUND_GUNSHOT, [0.7, *[0.3] * 20, *[0.0] * 8, 0.3, *[0.0] * 20])
     assert [change.phase for change in changes] == [Phase.STARTED, Phase.ENDED]

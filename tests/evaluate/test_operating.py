@@ -9,6 +9,7 @@ from agent.evaluate.operating import (
     ALARMS_PER_HOUR,
     HOPS,
     Rate,
+    Stream,
     alarms,
     cooled,
     episodes,
@@ -23,10 +24,14 @@ from agent.perception.tag import CLASSES
 GUNSHOT, SIREN = CLASSES.index("gunshot"), CLASSES.index("siren")
 
 
-def stream(*probabilities: float, place: int = GUNSHOT) -> np.ndarray:
+def scored(*probabilities: float, place: int = GUNSHOT) -> np.ndarray:
     scores = np.zeros((len(probabilities), len(CLASSES)), np.float32)
     scores[:, place] = probabilities
     return scores
+
+
+def stream(*probabilities: float, place: int = GUNSHOT, sudden: bool = True) -> Stream:
+    return Stream(scored(*probabilities, place=place), np.full(len(probabilities), sudden))
 
 
 @pytest.mark.parametrize(("count", "bound"), [(0, 2.996), (1, 4.744), (3, 7.754), (20, 29.062)])
@@ -58,9 +63,9 @@ def test_boasts_are_cooled() -> None:
 
 def test_what_lasts_is_averaged() -> None:
     assert HOPS[SIREN] > HOPS[GUNSHOT] == 1
-    lone = smoothed(stream(0, 0, 0, 0, 1, 0, 0, 0, place=SIREN))[:, SIREN]
+    lone = smoothed(scored(0, 0, 0, 0, 1, 0, 0, 0, place=SIREN))[:, SIREN]
     assert lone.max() == pytest.approx(1 / HOPS[SIREN])
-    assert smoothed(stream(0.9, place=SIREN))[0, SIREN] == pytest.approx(0.9)
+    assert smoothed(scored(0.9, place=SIREN))[0, SIREN] == pytest.approx(0.9)
 
 
 def test_ten_seconds_are_one_piece() -> None:
@@ -75,6 +80,9 @@ def test_a_threshold_keeps_the_street_quiet() -> None:
     nothing = np.zeros((1, len(CLASSES)))
     levels = thresholds(noise, hours, nothing, np.zeros((1, len(CLASSES)), np.bool_))
     np.testing.assert_allclose((noise >= levels).sum(axis=0) / hours, ALARMS_PER_HOUR, atol=0.5)
+    more = np.concatenate([noise, np.zeros_like(noise)])
+    same = thresholds(more, hours, nothing, np.zeros((1, len(CLASSES)), np.bool_))
+    np.testing.assert_allclose(same, levels, err_msg="pieces in which nothing may begin")
 
 
 def test_a_threshold_is_as_high_as_precision_asks() -> None:
@@ -90,3 +98,16 @@ def test_alarms_are_episodes_of_the_runtime() -> None:
     levels = np.full(len(CLASSES), 0.6)
     assert alarms(shots, levels).tolist() == [3, *[0] * (len(CLASSES) - 1)]
     assert episodes(shots, levels)[GUNSHOT] == [0, 21 * HOP_S, 42 * HOP_S]
+
+
+def test_a_bang_that_is_not_sudden_is_no_alarm() -> None:
+    levels = np.full(len(CLASSES), 0.6)
+    assert loudest(stream(*[0.9] * 4, sudden=False)).max() == 0
+    assert not alarms(stream(*[0.9] * 4, sudden=False), levels).any()
+    assert alarms(stream(*[0.9] * 4, place=SIREN, sudden=False), levels)[SIREN] == 1
+
+
+def test_of_sudden_sounds_the_likeliest_alone_is_an_alarm() -> None:
+    scores = scored(0.7) + scored(0.8, place=CLASSES.index("glass_break")) + scored(0.9, place=SIREN)
+    (found,) = loudest(Stream(scores, np.array([True])))
+    np.testing.assert_allclose(found[[GUNSHOT, CLASSES.index("glass_break"), SIREN]], [0, 0.8, 0.9])

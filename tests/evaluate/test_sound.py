@@ -85,7 +85,8 @@ def judge(sounds: Sequence[Sound], scores: Sequence[NDArray[np.float32]]) -> Fig
     labels = [
         np.repeat(targets([item]).astype(np.int8), len(part), axis=0) for item, part in zip(sounds, scores, strict=True)
     ]
-    return judged(sounds, scores, labels, np.arange(len(sounds)) % 2)[0]
+    sudden = [np.ones(len(part), np.bool_) for part in scores]
+    return judged(sounds, scores, labels, sudden, np.arange(len(sounds)) % 2)[0]
 
 
 def test_one_false_alarm_an_hour_is_allowed() -> None:
@@ -128,7 +129,13 @@ def test_thresholds_come_from_the_other_folds() -> None:
 
 def test_thresholds_need_other_recordings() -> None:
     with pytest.raises(SoundsError, match="one fold"):
-        judged([sound("gunshot", "shot")], [heard(0.9)], [np.zeros((1, len(CLASSES)), np.int8)], np.zeros(1, np.intp))
+        judged(
+            [sound("gunshot", "shot")],
+            [heard(0.9)],
+            [np.zeros((1, len(CLASSES)), np.int8)],
+            [np.ones(1, np.bool_)],
+            np.zeros(1, np.intp),
+        )
 
 
 def test_a_class_that_is_often_wrong_is_experimental() -> None:

@@ -1,0 +1,63 @@
+"""Whether a sound stands out: of the background, and of the loudest that was heard just before.
+
+What goes on, as a jackhammer, an engine or music, may sound like shots to a network, again and again. What is sudden is
+louder in a part of the bands than all that was heard in the ten seconds before. What began in the last two of them is
+left out, so that the second shot of a burst is as sudden as the first.
+
+Known failures: a shot that is fainter than what else banged within ten seconds; whatever comes in the first second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.perception.logmel import BANDS, FLOOR
+
+Floats = NDArray[np.float32]
+
+#: Something stands out where an eighth of the bands is 6 dB above another level for 50 ms.
+_STANDS_OUT, _BANDS_OUT, _FRAMES = math.log(2), BANDS // 8, 5
+#: A background may be so much fainter than the faintest that a network tells apart.
+FAINTEST = FLOOR / np.float32(10)
+#: With how many windows one is compared, how many before it overlap with it, and how many more may be of its burst.
+_BEFORE, _OVERLAP, _BURST = 20, 1, 4
+
+
+def levels(mels: Floats) -> Floats:
+    """(..., F // 5, 64): means of the logarithm over 50 ms, as far down as a background goes, of (..., F, 64)."""
+    whole = mels.shape[-2] // _FRAMES
+    logarithms = np.log(mels[..., : whole * _FRAMES, :] + FAINTEST)
+    return np.asarray(logarithms.reshape(*mels.shape[:-2], whole, _FRAMES, BANDS).mean(axis=-2))
+
+
+def stands_out(loud: Floats, usual: Floats) -> bool:
+    """Whether something is above what is usual: (..., 64) both."""
+    return bool((((loud - usual) > _STANDS_OUT).sum(axis=-1) >= _BANDS_OUT).any())
+
+
+class Sudden:
+    """How loud it has been of late, band by band."""
+
+    def __init__(self, *, amid: bool) -> None:
+        """Nothing is known.
+
+        Args:
+            amid: The first sound is amid others that nobody heard; else silence was before it.
+        """
+        self._amid = amid
+        self._past: deque[Floats] = deque(maxlen=_BEFORE + _OVERLAP + _BURST)
+
+    def hear(self, window: Floats) -> bool:
+        """Whether something sudden is in the next window, in any channel.
+
+        Args:
+            window: (..., 96, 64) float32, its mel spectrogram; half of it overlaps with the one before.
+        """
+        loud, past = levels(window).max(axis=-2), list(self._past)
+        self._past.append(loud)
+        before = past[: -_OVERLAP - _BURST] or past[:-_OVERLAP]
+        return stands_out(loud, np.maximum.reduce(before)) if before else not self._amid

@@ -143,7 +143,7 @@ def thresholds(alarms: Scores, hours: float, best: Floats, there: NDArray[np.boo
     Args:
         alarms: What `loudest` gives for all street sound, (pieces, 7).
         hours: How long it is.
-        best: Highest smoothed score of every sound, street sound and events, (N, 7).
+        best: Highest score that an episode may begin with in every sound, of street, events and hard negatives, (N, 7).
         there: Which of them are to be found, (N, 7).
     """
     found = np.empty(len(CLASSES))

@@ -157,8 +157,7 @@ class Evidence:
         warmth = temperature(scores, labels, balanced(self.sounds, of))
         streams = self.streams(chosen, warmth)
         loud = np.concatenate([loudest(stream) for stream in streams] or [np.empty((0, len(CLASSES)), np.float32)])
-        judged = chosen & ~self.hard
-        return Operating(warmth, thresholds(loud, self.hours(chosen), self.best(warmth)[judged], self.truth[judged]))
+        return Operating(warmth, thresholds(loud, self.hours(chosen), self.best(warmth)[chosen], self.truth[chosen]))
 
     def named(self) -> Floats:
         """The likeliest moment of each sound, as the network names it, (N, 7)."""

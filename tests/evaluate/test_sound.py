@@ -108,13 +108,13 @@ def test_ten_seconds_of_noise_are_one_alarm() -> None:
 def test_hard_negatives_stand_beside() -> None:
     street = [sound("background", f"street {place}", seconds=3600) for place in range(2)]
     claps = [sound("background", f"clap {place}", kind="neg_clap", seconds=3600) for place in range(2)]
-    shots = [sound("gunshot", f"shot {place}") for place in range(2)]
-    scores = [heard(*[0.01] * 40)] * 2 + [heard(0.9)] * 2 + [heard(0.8)] * 2
+    shots = [sound("gunshot", f"shot {place}") for place in range(8)]
+    scores = [heard(*[0.01] * 40)] * 2 + [heard(0.9)] * 2 + [heard(0.8)] * 8
     gunshot = judge([*street, *claps, *shots], scores).classes["gunshot"]
     assert gunshot.false_alarms.hours == pytest.approx(2)
     assert gunshot.average_precision.value == gunshot.precision.value == gunshot.recall.value == 1
     assert gunshot.average_precision_hard.value < 1
-    assert gunshot.fooled == 1
+    assert gunshot.fooled == 1, "one of five that are told may be wrong"
 
 
 def test_thresholds_come_from_the_other_folds() -> None:

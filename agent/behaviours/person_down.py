@@ -124,17 +124,21 @@ class PersonDown:
         way.append((time, top, bottom, bottom - top, (x1 - x0) / max(bottom - top, 1.0), (x0 + x1) / 2))
         while time - way[0][0] > 2 * _FALL_S:
             way.popleft()
-        upright = [moment for moment in way if moment[4] < _UPRIGHT and time - moment[0] <= _FALL_S]
-        if not upright:
-            return
-        highest = min(upright, key=lambda moment: moment[1])
-        # The usual height: a box around two people, or around half of one, is seen now and then.
-        tall = median(moment[3] for moment in way if moment[0] <= highest[0])
+        highest = None
+        for moment in reversed(way):
+            if time - moment[0] > _FALL_S:
+                break
+            if moment[4] < _UPRIGHT and (highest is None or moment[1] <= highest[1]):
+                highest = moment
+        if highest is None or highest[3] < _TALL * self._tallest[track][0]:
+            return  # lies already, or sat
         fallen = top - highest[1]
         # Towards the camera the feet go down in the picture as well, and farther than the head.
-        if highest[3] < _TALL * self._tallest[track][0]:
-            return  # sat already
-        if fallen < _DROP * tall or fallen <= bottom - highest[2]:
+        if fallen <= bottom - highest[2]:
+            return
+        # The usual height: a box around two people, or around half of one, is seen now and then.
+        tall = median(moment[3] for moment in way if moment[0] <= highest[0])
+        if fallen < _DROP * tall:
             return
         self._note(_Fall(time, (x0 + x1) / 2, highest[2], tall, seen=True))
 

@@ -114,7 +114,9 @@ class Stays:
         Whose it was keeps it: a tracker that took a false box for them finds them again.
         """
         new = here.seen - here.since <= _WALK_S
-        longest = math.inf if here.stands else _WALK_S if new else 0.0
+        if not (here.stands or new):
+            return
+        longest = math.inf if here.stands else _WALK_S
         distances = {
             track: _distance(stay, here)
             for track, stay in lost.items()

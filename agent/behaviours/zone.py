@@ -111,4 +111,4 @@ class Zone:
         x, y = np.clip(points, 0, _LAST).T[:, :, np.newaxis]
         crosses = (self._y0 <= y) != (self._y1 <= y)
         crossing_x = self._x0 + (y - self._y0) * self._slope
-        return np.asarray(np.count_nonzero(crosses & (x < crossing_x), axis=1) % 2 == 1)
+        return np.asarray(np.logical_xor.reduce(crosses & (x < crossing_x), axis=1))

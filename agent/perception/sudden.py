@@ -10,7 +10,6 @@ Known failures: a shot that is fainter than what else banged within ten seconds;
 from __future__ import annotations
 
 import math
-from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ _STANDS_OUT, _BANDS_OUT, _FRAMES = math.log(2), BANDS // 8, 5
 FAINTEST = FLOOR / np.float32(10)
 #: With how many windows one is compared, how many before it overlap with it, and how many more may be of its burst.
 _BEFORE, _OVERLAP, _BURST = 20, 1, 4
+_KEPT = _BEFORE + _OVERLAP + _BURST
 
 
 def levels(mels: Floats) -> Floats:
@@ -49,7 +49,7 @@ class Sudden:
             amid: The first sound is amid others that nobody heard; else silence was before it.
         """
         self._amid = amid
-        self._past: deque[Floats] = deque(maxlen=_BEFORE + _OVERLAP + _BURST)
+        self._past: Floats | None = None
 
     def hear(self, window: Floats) -> bool:
         """Whether something sudden is in the next window, in any channel.
@@ -57,7 +57,10 @@ class Sudden:
         Args:
             window: (..., 96, 64) float32, its mel spectrogram; half of it overlaps with the one before.
         """
-        loud, past = levels(window).max(axis=-2), list(self._past)
-        self._past.append(loud)
-        before = past[: -_OVERLAP - _BURST] or past[:-_OVERLAP]
-        return stands_out(loud, np.maximum.reduce(before)) if before else not self._amid
+        loud = levels(window).max(axis=-2)
+        past = np.empty((0, *loud.shape), np.float32) if self._past is None else self._past
+        self._past = np.concatenate([past[1 - _KEPT :], loud[None]])
+        before = past[: -_OVERLAP - _BURST]
+        if not len(before):
+            before = past[:-_OVERLAP]
+        return stands_out(loud, before.max(axis=0)) if len(before) else not self._amid

@@ -20,12 +20,13 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from agent.behaviours.episode import Episode, EpisodeChange
 from agent.behaviours.parameters import Parameters
 from agent.contract import ONSET_TYPES, Confidence, EventType, Phase
-from agent.perception.hearing import Hearing
+from agent.perception.hearing import Floats, Hearing
 from agent.perception.tag import CLASSES
 
 #: Odds of what goes on, and of what is sure, beside those at the threshold.
@@ -63,8 +64,18 @@ MANNERS: dict[EventType, Manner] = {
 assert tuple(t.label for t in MANNERS) == tuple(f"sound.{name}" for name in CLASSES)  # noqa: S101 - never import a mix-up
 
 
-#: Which of them must be sudden, (7,).
-SUDDEN = np.array([manner.sudden for manner in MANNERS.values()])
+_SUDDEN = np.array([manner.sudden for manner in MANNERS.values()])
+
+
+def may_begin(scores: Floats, sudden: NDArray[np.bool_] | bool) -> NDArray[np.bool_]:
+    """(..., 7): which sounds may begin: those that need not be sudden, and of the others the likeliest.
+
+    Args:
+        scores: (..., 7) float32, of windows.
+        sudden: (...): in which of them something is sudden.
+    """
+    likeliest = scores >= scores[..., _SUDDEN].max(axis=-1, keepdims=True)
+    return np.asarray(~_SUDDEN | (likeliest & np.asarray(sudden)[..., None]))
 
 
 class SoundParameters(Parameters):
@@ -101,7 +112,7 @@ class SoundEvent:
         manner = MANNERS[event_type]
         self._type = event_type
         self._place = list(MANNERS).index(event_type)
-        self._hops, self._sudden = manner.hops, manner.sudden
+        self._hops = manner.hops
         self._recent: deque[float] = deque(maxlen=manner.hops)
         self._odds = _odds(threshold if parameters.threshold is None else parameters.threshold)
         self._doubtful = doubtful
@@ -113,9 +124,7 @@ class SoundEvent:
         self._recent.append(float(hearing.scores[self._place]))
         ratio = _odds(sum(self._recent) / self._hops) / self._odds
         confidence = Confidence.LOW if self._doubtful else Confidence.HIGH if ratio >= _SURE else Confidence.MEDIUM
-        begins = ratio >= 1 and (
-            not self._sudden or (hearing.sudden and self._recent[-1] >= hearing.scores[SUDDEN].max())
-        )
+        begins = ratio >= 1 and bool(may_begin(hearing.scores, hearing.sudden)[self._place])
         met = ratio >= _GOES_ON if self._episode.open else begins
         changes = self._episode.update(hearing.time, met, confidence=confidence)
         if self._type in ONSET_TYPES and hearing.onset is not None:

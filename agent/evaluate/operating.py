@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.behaviours.sound_events import MANNERS, SUDDEN, SoundEvent, SoundParameters
+from agent.behaviours.sound_events import MANNERS, SoundEvent, SoundParameters, may_begin
 from agent.contract import Phase
 from agent.perception.hearing import HOP_S, Hearing
 from agent.perception.tag import CLASSES
@@ -123,10 +123,8 @@ def smoothed(scores: Scores) -> Scores:
 
 
 def beginning(stream: Stream) -> Scores:
-    """Smoothed scores, 0 where no episode may begin: what must be sudden is not, or another is likelier, (N, 7)."""
-    scores = smoothed(stream.scores)
-    may = stream.sudden[:, None] & (scores >= scores[:, SUDDEN].max(axis=1, keepdims=True))
-    return np.where(may | ~SUDDEN, scores, np.float32(0))
+    """Smoothed scores, 0 where no episode may begin, (N, 7)."""
+    return np.where(may_begin(stream.scores, stream.sudden), smoothed(stream.scores), np.float32(0))
 
 
 def loudest(stream: Stream) -> Scores:

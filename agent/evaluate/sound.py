@@ -38,7 +38,7 @@ from agent.evaluate.operating import (
 from agent.evaluate.sounds import Sound, SoundsError, balanced, patch_labels, samples, targets
 from agent.evaluate.yamnet import Head, Yamnet, fit
 from agent.perception.logmel import mel
-from agent.perception.sudden import Sudden
+from agent.perception.sudden import Sudden, loudness
 from agent.perception.tag import CLASSES, Tagger, patches
 
 #: A class with fewer recordings is reported, but does not count in the mean over classes.
@@ -381,7 +381,7 @@ def compare(
 
 def _sudden(pieces: NDArray[np.float32], ear: Sudden | None) -> NDArray[np.bool_]:
     """Which patches have something louder than before, (patches,); all of a sound that stands alone (no `ear`)."""
-    return np.array([ear is None or ear.hear(mel(piece)) for piece in pieces], np.bool_)
+    return np.array([ear is None or ear.hear(loudness(mel(piece))) for piece in pieces], np.bool_)
 
 
 def _heads(

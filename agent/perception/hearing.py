@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from agent.capture.sound import BLOCK_S, RATE_HZ, Block
 from agent.perception.logmel import BANDS, FLOOR, FRAME, FRAMES, HOP, PATCH, mel
 from agent.perception.onset import AROUND, Onset, find_onset
-from agent.perception.sudden import FAINTEST, Sudden, levels, stands_out
+from agent.perception.sudden import Sudden, levels, loudness, stands_out
 from agent.perception.tag import CLASSES, STEP, Tagger
 
 Floats = NDArray[np.float32]
@@ -205,8 +205,8 @@ class Ears:
         self._mels[:, -_NEW_FRAMES:] = mel(self._sound[:, -_FIRST_FRAME:])
         self._peaks.append(float(np.abs(self._sound[:, -STEP:]).max()))
         self._look_for_onset()
-        sudden = self._sudden.hear(self._mels)
-        newest = self._mels[:, -_NEW_FRAMES:]
+        loud = loudness(self._mels)
+        sudden, newest = self._sudden.hear(loud), loud[:, -_NEW_FRAMES:]
         if self._stands_out(newest):
             self._open_hops = max(self._open_hops, _WINDOW_HOPS)
         self._follow_background(newest)
@@ -244,7 +244,7 @@ class Ears:
         return self._hops <= 1 or stands_out(levels(newest), self._background)
 
     def _follow_background(self, newest: Floats) -> None:
-        usual = np.median(np.log(newest + FAINTEST), axis=(0, 1))
+        usual = np.median(newest, axis=(0, 1))
         if self._hops <= _WARM_UP:
             self._background[:] = (
                 usual if self._hops == 1 else self._background + (usual - self._background) / self._hops

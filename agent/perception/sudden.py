@@ -21,17 +21,21 @@ Floats = NDArray[np.float32]
 #: Something stands out where an eighth of the bands is 6 dB above another level for 50 ms.
 _STANDS_OUT, _BANDS_OUT, _FRAMES = math.log(2), BANDS // 8, 5
 #: A background may be so much fainter than the faintest that a network tells apart.
-FAINTEST = FLOOR / np.float32(10)
+_FAINTEST = FLOOR / np.float32(10)
 #: With how many windows one is compared, how many before it overlap with it, and how many more may be of its burst.
 _BEFORE, _OVERLAP, _BURST = 20, 1, 4
 _KEPT = _BEFORE + _OVERLAP + _BURST
 
 
-def levels(mels: Floats) -> Floats:
-    """(..., F // 5, 64): means of the logarithm over 50 ms, as far down as a background goes, of (..., F, 64)."""
-    whole = mels.shape[-2] // _FRAMES
-    logarithms = np.log(mels[..., : whole * _FRAMES, :] + FAINTEST)
-    return np.asarray(logarithms.reshape(*mels.shape[:-2], whole, _FRAMES, BANDS).mean(axis=-2))
+def loudness(mels: Floats) -> Floats:
+    """The logarithm of a mel spectrogram, as far down as a background goes."""
+    return np.asarray(np.log(mels + _FAINTEST))
+
+
+def levels(loud: Floats) -> Floats:
+    """(..., F // 5, 64): means over 50 ms of (..., F, 64), a `loudness`."""
+    whole = loud.shape[-2] // _FRAMES
+    return np.asarray(loud[..., : whole * _FRAMES, :].reshape(*loud.shape[:-2], whole, _FRAMES, BANDS).mean(axis=-2))
 
 
 def stands_out(loud: Floats, usual: Floats) -> bool:
@@ -55,7 +59,7 @@ class Sudden:
         """Whether something sudden is in the next window, in any channel.
 
         Args:
-            window: (..., 96, 64) float32, its mel spectrogram; half of it overlaps with the one before.
+            window: (..., 96, 64) float32, its `loudness`; half of it overlaps with the one before.
         """
         loud = levels(window).max(axis=-2)
         past = np.empty((0, *loud.shape), np.float32) if self._past is None else self._past

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.perception.logmel import BANDS, FRAMES
-from agent.perception.sudden import Sudden
+from agent.perception.sudden import Sudden, loudness
 
 Floats = NDArray[np.float32]
 QUIET, LOUD = 0.01, 1.0
@@ -21,7 +21,7 @@ def window(level: float, *, bands: int = BANDS, frames: int = 10) -> Floats:
 
 def told(*windows: Floats, amid: bool = True) -> list[bool]:
     ear = Sudden(amid=amid)
-    return [ear.hear(one) for one in windows]
+    return [ear.hear(loudness(one)) for one in windows]
 
 
 def test_what_is_louder_than_before_is_sudden() -> None:
@@ -58,5 +58,5 @@ def test_the_first_sound_is_sudden_after_silence_and_not_amid_what_nobody_heard(
 def test_one_channel_is_enough() -> None:
     ear = Sudden(amid=True)
     for _ in range(4):
-        ear.hear(np.concatenate([window(QUIET), window(LOUD)]))
-    assert ear.hear(np.concatenate([window(LOUD), window(LOUD)]))
+        ear.hear(loudness(np.concatenate([window(QUIET), window(LOUD)])))
+    assert ear.hear(loudness(np.concatenate([window(LOUD), window(LOUD)])))

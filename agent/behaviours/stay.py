@@ -27,8 +27,9 @@ _REACH = 1.0
 #: looks down at 30°, and their box differs in height by four times a box's jitter at most.
 _DEPTH, _TALLER = 2.0, 1.5
 #: Who walks when lost, or is seen outside, is not there any more after so long; and who walks when seen continues
-#: what was broken off so shortly before at most, seconds. Slower is standing or strolling, body heights per second.
-_GONE_S, _WALK_S, _STROLL = 2.0, 1.0, 0.5
+#: what was broken off so shortly before at most, seconds. Slower is standing or strolling, body heights per second, if
+#: it lasts: the box of somebody who leaves the picture may stop at its edge, or give way to a false one.
+_GONE_S, _WALK_S, _STROLL, _STOPPED_S = 2.0, 1.0, 0.5, 1.0
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class _Stay:
     first: tuple[float, float]
     walked: bool = False
     stands: bool = True
+    strode: float = -math.inf
 
 
 class Stays:
@@ -79,10 +81,13 @@ class Stays:
             age = 0.0 if track in self._known else ages[row]
             first = (x - age * across, y - age * down) if moving[row] else (x, y)
             here = _Stay(scene.time - age, scene.time, x, y1, y1 - y0, first)
-            here.stands = math.hypot(across, down) < _STROLL * here.height
             before = self._stays.get(track)
             if before is not None:
                 here.since, here.first, here.walked = before.since, before.first, before.walked
+                here.strode = before.strode
+            if math.hypot(across, down) >= _STROLL * here.height:
+                here.strode = scene.time
+            here.stands = scene.time - here.strode > _STOPPED_S
             if lost and track not in self._outside:
                 self._continue(lost, here)
             least = _WALKED_SEEN if moving[row] else _WALKED

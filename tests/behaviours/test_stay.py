@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -69,3 +70,15 @@ def test_stays_do_not_pile_up(scene: MakeScene) -> None:
         stays.update(scene(track, [(track, 0.2, (track % 2) * 0.9)]), np.ones(1, np.bool_))
 
     assert len(stays._stays) <= 3
+
+
+def test_who_strides_out_of_sight_is_gone_though_the_box_stops_at_the_edge(scene: MakeScene) -> None:
+    stays = Stays(bridge_s=5)
+    for tenth in range(1, 31):
+        seen = scene(tenth / 10, [(1, 0.2, 0.5)])
+        pace = 100.0 if 25 <= tenth < 30 else 0.0
+        stayed(stays, replace(seen, tracks=replace(seen.tracks, velocities=np.array([[pace, 0]], np.float32))))
+    for tenth in range(31, 60):
+        stayed(stays, scene(tenth / 10, []))
+
+    assert stayed(stays, scene(6.0, [(2, 0.2, 0.5)])) == [0], "three seconds later it is somebody else"

@@ -323,6 +323,16 @@ def test_a_released_network_comes_back_and_can_learn(tmp_path: Path) -> None:
     torch.testing.assert_close(learning, wanted, rtol=0.1, atol=0.1)
 
 
+def test_a_share_of_the_weights_may_stay() -> None:
+    learned, before = nn.BatchNorm2d(1), nn.BatchNorm2d(1)
+    for norm, value in ((learned, 1.0), (before, 5.0)):
+        nn.init.constant_(norm.weight, value)
+        norm.running_mean = torch.full((1,), value)
+    recipe.keep(learned, before, 0.25)
+    assert learned.weight.item() == 2.0
+    torch.testing.assert_close(learned.running_mean, torch.tensor([2.0]))
+
+
 def test_another_network_is_no_start(tmp_path: Path) -> None:
     other = tmp_path / "a.onnx"
     _write(Answer(Detector(neck=32).eval(), torch.ones(len(CLASSES)), torch.zeros(len(CLASSES))), other)

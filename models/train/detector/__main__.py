@@ -101,12 +101,25 @@ def main(
     released: Annotated[
         Path | None, typer.Option("--start", help="Released detector (.onnx) to go on from; default: random weights.")
     ] = None,
+    kept: Annotated[
+        float,
+        typer.Option(
+            "--keep", min=0, max=1, help="Share of the weights that stay those of --start; what it knew is kept so."
+        ),
+    ] = 0.0,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="A few pictures and epochs: shows that the loss falls.")
     ] = False,
 ) -> None:
-    """Make the detector from the shared pictures."""
+    """Make the detector from the shared pictures.
+
+    A network that went on learning is better on pictures like those it learned from, and may be worse on others.
+    Weights between those it began with and its own give up little of what it gained (Wortsman et al., 2022,
+    arXiv:2109.01903).
+    """
     torch.set_num_threads(threads)
+    if kept and not released:
+        raise typer.BadParameter("without --start there are no weights to keep")
     recipe = SMOKE if smoke else Recipe(epochs)
     if released:
         recipe = replace(recipe, begun=hashlib.sha256(released.read_bytes()).hexdigest())
@@ -119,6 +132,8 @@ def main(
     if smoke and not losses[-1] < losses[0]:
         _console.print("the loss did not fall")
         raise typer.Exit(1)
+    if released and kept:
+        keep(network, _started(recipe, pictures, released), kept)
     release(network, out, data)
 
 
@@ -148,10 +163,7 @@ def train(
     """
     torch.manual_seed(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = Detector()
-    if released:
-        first = list(itertools.islice(_batches(recipe, pictures, 0), _SETTLING))
-        start(network, released, (images.float() for images, _ in first))
+    network = _started(recipe, pictures, released) if released else Detector()
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval()
     optimiser = torch.optim.AdamW(_groups(network, recipe.decay), lr=recipe.rate)
@@ -166,7 +178,7 @@ def train(
                 for group in optimiser.param_groups:
                     group["lr"] = recipe.rate * recipe.part_of_rate(step, steps)
                 total += _step(network, optimiser, images, targets, device)
-                _blend(average, network, min(recipe.average, step / (step + 100)))
+                keep(average, network, 1 - min(recipe.average, step / (step + 100)))
                 step += 1
                 progress.advance(task)
             losses.append(total / steps)
@@ -176,6 +188,14 @@ def train(
             known = {"recipe": _comparable(recipe), "epochs": recipe.epochs, "losses": losses}
             checkpoint.save(file, known | state)
     return average.cpu(), losses
+
+
+def _started(recipe: Recipe, pictures: list[Picture], released: Path) -> Detector:
+    """A released network that can learn."""
+    network = Detector()
+    first = list(itertools.islice(_batches(recipe, pictures, 0), _SETTLING))
+    start(network, released, (images.float() for images, _ in first))
+    return network
 
 
 def _resume(recipe: Recipe, scratch: Path, parts: dict[str, Any]) -> list[float]:
@@ -246,10 +266,11 @@ def _step(
 
 
 @torch.no_grad()
-def _blend(average: nn.Module, network: nn.Module, decay: float) -> None:
-    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+def keep(network: nn.Module, other: nn.Module, share: float) -> None:
+    """Give a network a share of the other's weights, 0 to 1, and what remains of its own."""
+    for mean, value in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
         if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
+            mean.lerp_(value, share)
         else:
             mean.copy_(value)
 

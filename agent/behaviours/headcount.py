@@ -28,6 +28,8 @@ from agent.perception.scene import FloatArray, ObjectClass, Scene, Tracks
 _STANDS_S, _KNOWN_S, _STANDING = 2.0, 3.0, 0.3
 #: People neither come nor go in crowds within two seconds; counts that do are a detector's.
 _WINDOW_S = 2.0
+#: How they stand changes as slowly; who would be hidden is looked at so often, seconds.
+_EVERY_S = 0.48
 #: So the count is that of so long ago, seconds: what must be held for some time has been held since then.
 LATE_S = _WINDOW_S / 2
 #: Who is covered by more than this share is not found; a detector finds half of those who are covered by two fifths
@@ -55,6 +57,7 @@ class Headcount:
     def __init__(self, zone: Zone) -> None:
         self._zone = zone
         self._counts: deque[tuple[float, int]] = deque()
+        self._likely, self._next = 1.0, -math.inf
 
     def update(self, scene: Scene) -> tuple[int, Confidence]:
         """Persons in the zone, at most `MAX_COUNT`, and how sure their detections are."""
@@ -69,7 +72,9 @@ class Headcount:
         """As many as there seem to be at this moment."""
         here = _present(scene.tracks) & self._zone.standing(scene)
         seen = int(here.sum())
-        return seen + hidden(seen, self._share_seen(scene, here)), confidence_in(scene.tracks.scores[here])
+        if scene.time >= self._next:
+            self._likely, self._next = self._share_seen(scene, here), scene.time + _EVERY_S
+        return seen + hidden(seen, self._likely), confidence_in(scene.tracks.scores[here])
 
     def _share_seen(self, scene: Scene, here: NDArray[np.bool_]) -> float:
         """Share of the places among these persons at which somebody would be seen."""
@@ -88,6 +93,7 @@ class Headcount:
     def clear(self) -> None:
         """Forget what was counted."""
         self._counts.clear()
+        self._next = -math.inf
 
 
 def hidden(seen: int, likely: float) -> int:

@@ -178,7 +178,7 @@ class PersonDown:
             if scene.time - fall.time < _SETTLED_S:
                 continue
             fall.ticks += 1
-            low = _lying(boxes, fall) or _lying(_flat(scene.moving, fall), fall)
+            low = _lying(_near(boxes, fall), fall) or _lying(_flat(_near(scene.moving, fall), fall), fall)
             beside = np.abs((boxes[:, 0] + boxes[:, 2]) / 2 - fall.x) / fall.tall
             below = (boxes[:, 3] - fall.floor) / fall.tall
             high = _sides(boxes)[1][(beside <= _THERE) & (np.abs(below) <= _FARTHER)]
@@ -213,13 +213,17 @@ def _near(boxes: FloatArray, fall: _Fall) -> FloatArray:
 
 
 def _lying(boxes: FloatArray, fall: _Fall) -> bool:
-    """Whether one of the boxes there has the shape of somebody lying."""
-    wide, high = _sides(_near(boxes, fall))
+    """Whether one of the boxes has the shape of somebody lying."""
+    if not len(boxes):
+        return False
+    wide, high = _sides(boxes)
     return bool((((high <= _LOW * fall.tall) & (high <= _SLENDER * wide)) | (wide >= high)).any())
 
 
 def _flat(blobs: FloatArray, fall: _Fall) -> FloatArray:
     """The blobs that are as low and as long as a body; people who walk side by side are a wide blob too."""
+    if not len(blobs):
+        return blobs
     wide, high = _sides(blobs)
     return blobs[(high <= _LOW * fall.tall) & (np.maximum(wide, high) >= _LONG * fall.tall)]
 

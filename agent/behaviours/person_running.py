@@ -88,6 +88,11 @@ class _Look:
     walks: NDArray[np.bool_]
 
 
+def _nobody(time: float) -> _Look:
+    none = np.empty(0)
+    return _Look(time, np.empty((0, 3)), none, none.astype(np.float32), none.astype(np.bool_), none.astype(np.bool_))
+
+
 class PersonRunning:
     """Somebody who runs in a zone."""
 
@@ -121,6 +126,8 @@ class PersonRunning:
         known = tracks.boxes[(tracks.ages >= _KNOWN_S) & (tracks.unseen == 0) & slow]
         maybe = (found.classes == ObjectClass.PERSON) & (found.scores >= _SURE) & whole & self._zone.contains(feet)
         maybe &= ~(_overlaps(boxes, known) >= _THEIRS).any(axis=1)
+        if not maybe.any():
+            return _nobody(scene.time)
         ridden = np.concatenate([of.boxes[_RIDDEN[of.classes]] for of in (found, tracks)])
         places = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 1], boxes[:, 3]], axis=1)[maybe]
         tall = (places[:, 2] - places[:, 1]) * scene.scale.shortened(places[:, 2] / scene.height)

@@ -35,11 +35,11 @@ _GONE_S, _WALK_S, _STROLL, _STOPPED_S = 2.0, 1.0, 0.5, 1.0
 @dataclass(slots=True)
 class _Stay:
     since: float
-    seen: float
-    x: float
-    y: float
-    height: float
     first: tuple[float, float]
+    seen: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    height: float = 0.0
     walked: bool = False
     stands: bool = True
     strode: float = -math.inf
@@ -77,23 +77,22 @@ class Stays:
         for row in np.flatnonzero(inside & seen).tolist():
             track, (x0, y0, x1, y1), (across, down) = ids[row], boxes[row], velocities[row]
             x, y = (x0 + x1) / 2, (y0 + y1) / 2
-            # A tracker takes some looks to be sure of somebody, who has been there since the first of them.
-            age = 0.0 if track in self._known else ages[row]
-            first = (x - age * across, y - age * down) if moving[row] else (x, y)
-            here = _Stay(scene.time - age, scene.time, x, y1, y1 - y0, first)
-            before = self._stays.get(track)
-            if before is not None:
-                here.since, here.first, here.walked = before.since, before.first, before.walked
-                here.strode = before.strode
-            if math.hypot(across, down) >= _STROLL * here.height:
-                here.strode = scene.time
-            here.stands = scene.time - here.strode > _STOPPED_S
+            stay = self._stays.get(track)
+            if stay is None:
+                # A tracker takes some looks to be sure of somebody, who has been there since the first of them.
+                age = 0.0 if track in self._known else ages[row]
+                first = (x - age * across, y - age * down) if moving[row] else (x, y)
+                stay = self._stays[track] = _Stay(scene.time - age, first)
+            stay.seen, stay.x, stay.y, stay.height = scene.time, x, y1, y1 - y0
+            if math.hypot(across, down) >= _STROLL * stay.height:
+                stay.strode = scene.time
+            stay.stands = scene.time - stay.strode > _STOPPED_S
             if lost and track not in self._outside:
-                self._continue(lost, here)
-            least = _WALKED_SEEN if moving[row] else _WALKED
-            here.walked |= math.dist((x, y), here.first) > least * max(here.height, 1.0)
-            self._stays[track] = here
-            seconds[row] = here.seen - here.since
+                self._continue(lost, stay)
+            if not stay.walked:
+                least = _WALKED_SEEN if moving[row] else _WALKED
+                stay.walked = math.dist((x, y), stay.first) > least * max(stay.height, 1.0)
+            seconds[row] = scene.time - stay.since
         self._known = set(ids)
         return seconds
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import soundfile
 from typer.testing import CliRunner
@@ -165,3 +166,60 @@ def test_a_recording_needs_rules_that_listen(data: Path, tmp_path: Path) -> None
     result = runner.invoke(app, ["replay", str(shot), "--rules", str(config)])
     assert result.exit_code == 3
     assert "has no video in it" in result.stderr
+
+
+#: A real scream, by a recordist from whom no network learnt.
+SCREAM = "audio/scream/1ca545f7b1f3fd.ogg"
+
+
+def with_sound(clip: Path, sound: Path, at_s: float, out: Path, seconds: float) -> None:
+    """Give the beginning of a clip a sound track of faint noise, and from a moment on another sound in it."""
+    rate = 16_000
+    track = np.random.default_rng(1).normal(0, 0.003, round(seconds * rate)).astype(np.float32)
+    heard = soundfile.read(sound, dtype="float32")[0]
+    begin = round(at_s * rate)
+    track[begin : begin + len(heard)] += heard
+    with av.open(str(clip)) as source, av.open(str(out), "w") as made:
+        seen = source.streams.video[0]
+        video, audio = made.add_stream_from_template(seen), made.add_stream("aac", rate=rate, layout="mono")
+        for packet in source.demux(seen):
+            if packet.dts is not None and packet.dts * packet.time_base < seconds:
+                packet.stream = video
+                made.mux(packet)
+        samples = av.AudioFrame.from_ndarray(track.clip(-1, 1)[None], format="fltp", layout="mono")
+        samples.sample_rate = rate
+        made.mux(audio.encode(samples))
+        made.mux(audio.encode(None))
+
+
+def test_a_real_fight_in_which_somebody_screams_is_a_brawl(data: Path, tmp_path: Path) -> None:
+    clip, out, config = tmp_path / "fight.mp4", tmp_path / "events.jsonl", tmp_path / "vigie.toml"
+    with_sound(data / "clips" / "stall_fight.mp4", data / SCREAM, 13, clip, 20)
+    config.write_text(
+        f"""
+        [[camera]]
+        name = "stall"
+        source = "file:{clip}"
+        [[camera.zone]]
+        name = "stall"
+        polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
+        [[camera.rule]]
+        type = "altercation"
+        zone = "stall"
+        [microphone]
+        source = "file:{clip}"
+        [[microphone.rule]]
+        type = "sound.scream"
+        [[microphone.rule]]
+        type = "incident.brawl"
+        """
+    )
+    result = runner.invoke(app, ["replay", str(clip), "--rules", str(config), "--out", str(out)])
+
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    started = {line["type"]: line for line in lines if line["phase"] == "started"}
+    assert list(started) == ["altercation", "sound.scream", "incident.brawl"]
+    brawl = started["incident.brawl"]
+    assert 13 <= brawl["t"] <= 15.5
+    assert (brawl["zone"], brawl["confidence"], brawl["evidence"]) == ("stall", "confirmed", "scream_altercation")

@@ -4,7 +4,8 @@ The network gives each class a probability twice a second (`agent.perception.hea
 against recordings that the network never heard, comes with it (`models/registry.toml`). What lasts is averaged over as
 long as it always lasts, so that one window alone proves nothing; a bang, breaking glass or a scream may be over within
 one window and is taken at its word. A bang and breaking glass begin suddenly (`agent.perception.sudden`): what is as
-loud as it has been for a while is a jackhammer or an engine, and what is sudden is one of these sounds, the likeliest.
+loud as it has been for a while is a jackhammer or an engine, and what is sudden is one of these sounds, the likeliest
+(but a shot may be as well what is likelier to be an explosion: both are a bang).
 What is heard goes on until the odds are a quarter of those at the threshold.
 No word is understood: the network knows these seven sounds, and its input has no phase.
 
@@ -65,6 +66,13 @@ assert tuple(t.label for t in MANNERS) == tuple(f"sound.{name}" for name in CLAS
 
 
 _SUDDEN = np.array([manner.sudden for manner in MANNERS.values()])
+#: Which of them must be likelier than which. A shot and an explosion are both a bang, and which of the two a network
+#: takes it for hangs on few recordings of explosions: so a shot may be told though an explosion is likelier.
+_RIVALS = {
+    EventType.SOUND_GUNSHOT: (EventType.SOUND_GLASS_BREAK,),
+    EventType.SOUND_EXPLOSION: (EventType.SOUND_GUNSHOT, EventType.SOUND_GLASS_BREAK),
+    EventType.SOUND_GLASS_BREAK: (EventType.SOUND_GUNSHOT, EventType.SOUND_EXPLOSION),
+}
 
 
 def may_begin(scores: Floats, sudden: NDArray[np.bool_] | bool) -> NDArray[np.bool_]:
@@ -74,8 +82,12 @@ def may_begin(scores: Floats, sudden: NDArray[np.bool_] | bool) -> NDArray[np.bo
         scores: (..., 7) float32, of windows.
         sudden: (...): in which of them something is sudden.
     """
-    likeliest = scores >= scores[..., _SUDDEN].max(axis=-1, keepdims=True)
-    return np.asarray(~_SUDDEN | (likeliest & np.asarray(sudden)[..., None]))
+    may = np.array(np.broadcast_to(~_SUDDEN | np.asarray(sudden)[..., None], scores.shape))
+    places = {event: place for place, event in enumerate(MANNERS)}
+    for event, rivals in _RIVALS.items():
+        mine = places[event]
+        may[..., mine] &= scores[..., mine] >= scores[..., [places[rival] for rival in rivals]].max(axis=-1)
+    return may
 
 
 class SoundParameters(Parameters):

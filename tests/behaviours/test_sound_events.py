@@ -111,6 +111,15 @@ def test_what_is_sudden_is_one_thing() -> None:
     assert event(EventType.SOUND_SCREAM).update(both), "somebody may scream meanwhile"
 
 
+def test_a_shot_is_told_though_an_explosion_is_likelier_and_not_the_other_way_round() -> None:
+    scores = np.zeros(len(CLASSES), np.float32)
+    bangs = [EventType.SOUND_GUNSHOT, EventType.SOUND_EXPLOSION]
+    scores[[SOUNDS.index(bang) for bang in bangs]] = 0.8, 0.9
+    assert all(event(bang).update(Hearing(1.0, scores)) for bang in bangs)
+    scores[SOUNDS.index(EventType.SOUND_EXPLOSION)] = 0.79
+    assert not event(EventType.SOUND_EXPLOSION).update(Hearing(1.0, scores))
+
+
 def test_what_goes_on_may_be_fainter_and_pause() -> None:
     changes = heard(EventType.SOUND_GUNSHOT, [0.7, *[0.3] * 20, *[0.0] * 8, 0.3, *[0.0] * 20])
     assert [change.phase for change in changes] == [Phase.STARTED, Phase.ENDED]

@@ -43,20 +43,24 @@ class Manner:
     Attributes:
         hops: Half seconds over which its probability is averaged.
         release_s: Longest pause within one event of it, seconds.
-        sudden: Whether it begins only where something is louder than what was heard for a while. That is one thing: of
-            these sounds the likeliest.
+        sudden: Whether it begins only where something is louder than what was heard for a while.
+        rivals: What it must be likelier than to begin, for what is sudden is one thing.
     """
 
     hops: int
     release_s: float
     sudden: bool = False
+    rivals: tuple[EventType, ...] = ()
 
 
-#: The event types there are, in the order of the tagger's classes: shots come in bursts, sirens wail and pause.
+_SHOT, _BLAST, _GLASS = EventType.SOUND_GUNSHOT, EventType.SOUND_EXPLOSION, EventType.SOUND_GLASS_BREAK
+#: The event types there are, in the order of the tagger's classes: shots come in bursts, sirens wail and pause. A shot
+#: and an explosion are both a bang, and which of the two a network takes it for hangs on few recordings of explosions:
+#: so a shot may be told though an explosion is likelier.
 MANNERS: dict[EventType, Manner] = {
-    EventType.SOUND_GUNSHOT: Manner(1, 5, sudden=True),
-    EventType.SOUND_EXPLOSION: Manner(1, 5, sudden=True),
-    EventType.SOUND_GLASS_BREAK: Manner(1, 3, sudden=True),
+    _SHOT: Manner(1, 5, sudden=True, rivals=(_GLASS,)),
+    _BLAST: Manner(1, 5, sudden=True, rivals=(_SHOT, _GLASS)),
+    _GLASS: Manner(1, 3, sudden=True, rivals=(_SHOT, _BLAST)),
     EventType.SOUND_SCREAM: Manner(1, 3),
     EventType.SOUND_CROWD_CLAMOUR: Manner(4, 10),
     EventType.SOUND_SIREN: Manner(4, 10),
@@ -66,28 +70,18 @@ assert tuple(t.label for t in MANNERS) == tuple(f"sound.{name}" for name in CLAS
 
 
 _SUDDEN = np.array([manner.sudden for manner in MANNERS.values()])
-#: Which of them must be likelier than which. A shot and an explosion are both a bang, and which of the two a network
-#: takes it for hangs on few recordings of explosions: so a shot may be told though an explosion is likelier.
-_RIVALS = {
-    EventType.SOUND_GUNSHOT: (EventType.SOUND_GLASS_BREAK,),
-    EventType.SOUND_EXPLOSION: (EventType.SOUND_GUNSHOT, EventType.SOUND_GLASS_BREAK),
-    EventType.SOUND_GLASS_BREAK: (EventType.SOUND_GUNSHOT, EventType.SOUND_EXPLOSION),
-}
+_RIVALS = np.array([[event in manner.rivals for event in MANNERS] for manner in MANNERS.values()])
 
 
 def may_begin(scores: Floats, sudden: NDArray[np.bool_] | bool) -> NDArray[np.bool_]:
-    """(..., 7): which sounds may begin: those that need not be sudden, and of the others the likeliest.
+    """(..., 7): which sounds may begin: what need not be sudden, and of the others what is likelier than its rivals.
 
     Args:
         scores: (..., 7) float32, of windows.
         sudden: (...): in which of them something is sudden.
     """
-    may = np.array(np.broadcast_to(~_SUDDEN | np.asarray(sudden)[..., None], scores.shape))
-    places = {event: place for place, event in enumerate(MANNERS)}
-    for event, rivals in _RIVALS.items():
-        mine = places[event]
-        may[..., mine] &= scores[..., mine] >= scores[..., [places[rival] for rival in rivals]].max(axis=-1)
-    return may
+    rivals = np.where(_RIVALS, scores[..., None, :], 0).max(axis=-1)
+    return np.asarray((scores >= rivals) & (~_SUDDEN | np.asarray(sudden)[..., None]))
 
 
 class SoundParameters(Parameters):

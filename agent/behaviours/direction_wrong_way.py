@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from agent.behaviours.confidence import confidence_in
@@ -55,30 +54,32 @@ class DirectionWrongWay:
         self._zone = zone
         self._classes = class_table(parameters.classes)
         self._travel = parameters.travel
-        self._allowed = np.array(parameters.allowed) / math.hypot(*parameters.allowed)
-        self._furthest: dict[int, NDArray[np.float64]] = {}
+        across, down = parameters.allowed
+        self._allowed = across / math.hypot(across, down), down / math.hypot(across, down)
+        self._furthest: dict[int, tuple[float, float]] = {}
         self._episode = Episode(EventType.DIRECTION_WRONG_WAY, zone.name, release_s=parameters.release_s)
 
     def update(self, scene: Scene) -> list[EpisodeChange]:
         """What changes with this scene."""
         tracks = scene.tracks
-        alive = set(tracks.ids.tolist())
-        self._furthest = {track: place for track, place in self._furthest.items() if track in alive}
         seen = self._zone.standing(scene) & (tracks.unseen == 0) & self._classes[tracks.classes]
-        wrong = [row for row in np.flatnonzero(seen) if self._is_wrong(int(tracks.ids[row]), tracks.boxes[row])]
+        ids, boxes = tracks.ids.tolist(), tracks.boxes.tolist()
+        self._furthest = {track: self._furthest[track] for track in ids if track in self._furthest}
+        wrong = [row for row in np.flatnonzero(seen).tolist() if self._is_wrong(ids[row], boxes[row])]
         return self._episode.update(scene.time, bool(wrong), confidence=confidence_in(tracks.scores[wrong]))
 
-    def _is_wrong(self, track: int, box: NDArray[np.float32]) -> bool:
-        x0, y0, x1, y1 = box.tolist()
+    def _is_wrong(self, track: int, box: list[float]) -> bool:
+        x0, y0, x1, y1 = box
         # The centre moves the right way even while the picture's edge cuts the box.
-        centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-        moved = centre - self._furthest.setdefault(track, centre)
-        progress = float(moved @ self._allowed)
+        x, y = centre = (x0 + x1) / 2, (y0 + y1) / 2
+        furthest = self._furthest.setdefault(track, centre)
+        across, down = x - furthest[0], y - furthest[1]
+        progress = across * self._allowed[0] + down * self._allowed[1]
         if progress >= 0:
             self._furthest[track] = centre
             return False
         far = -progress > self._travel * max(x1 - x0, y1 - y0)
-        return far and -progress > _AGAINST * math.hypot(*moved)
+        return far and -progress > _AGAINST * math.hypot(across, down)
 
     def close(self, time: float) -> list[EpisodeChange]:
         """End what is open."""

@@ -26,6 +26,7 @@ from agent.behaviours.episode import Episode, EpisodeChange
 from agent.behaviours.parameters import Parameters, class_table
 from agent.behaviours.zone import Zone
 from agent.contract import EventType
+from agent.perception.overlap import overlaps
 from agent.perception.scene import FloatArray, ObjectClass, Scene
 
 #: Time over which a speed is taken, seconds: two or three steps. Less than most of it tells nothing yet.
@@ -119,15 +120,14 @@ class PersonRunning:
         found, tracks = scene.detections, scene.tracks
         boxes = found.boxes
         whole = (boxes[:, :2] > 1).all(axis=1) & (boxes[:, 2:] < np.array([scene.width, scene.height]) - 1).all(axis=1)
-        feet = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2 / scene.width, boxes[:, 3] / scene.height], axis=1).astype(
-            np.float32
-        )
         slow = np.hypot(*tracks.velocities.T) < _SLOW * self._speed * (tracks.boxes[:, 3] - tracks.boxes[:, 1])
         known = tracks.boxes[(tracks.ages >= _KNOWN_S) & (tracks.unseen == 0) & slow]
-        maybe = (found.classes == ObjectClass.PERSON) & (found.scores >= _SURE) & whole & self._zone.contains(feet)
-        maybe &= ~(_overlaps(boxes, known) >= _THEIRS).any(axis=1)
+        maybe = (found.classes == ObjectClass.PERSON) & (found.scores >= _SURE) & whole
+        maybe &= ~(overlaps(boxes, known) >= _THEIRS).any(axis=1)
         if not maybe.any():
             return _nobody(scene.time)
+        feet = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2 / scene.width, boxes[:, 3] / scene.height], axis=1)
+        maybe &= self._zone.contains(feet.astype(np.float32))
         ridden = np.concatenate([of.boxes[_RIDDEN[of.classes]] for of in (found, tracks)])
         places = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 1], boxes[:, 3]], axis=1)[maybe]
         tall = (places[:, 2] - places[:, 1]) * scene.scale.shortened(places[:, 2] / scene.height)
@@ -232,14 +232,6 @@ def _speed(times: NDArray[np.float64], places: NDArray[np.float64], tall: NDArra
     across, head, feet = off @ places / (off @ off)
     speed = float(min(np.hypot(across, head), np.hypot(across, feet))) / float(np.median(tall))
     return speed - _DOUBTS * _JITTER / float(np.sqrt(off @ off))
-
-
-def _overlaps(a: FloatArray, b: FloatArray) -> FloatArray:
-    """(M, N): intersection over union of (M, 4) and (N, 4) boxes."""
-    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    areas, sizes = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b))
-    return np.asarray(shared / np.maximum(areas[:, None] + sizes - shared, 1e-6), np.float32)
 
 
 def _on(places: NDArray[np.float32], ridden: FloatArray) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from agent.capture.frame import Frame
 from agent.perception.motion import MotionDetector
+from agent.perception.overlap import overlaps, shared_areas
 from agent.perception.scene import Detections, FloatArray, ObjectClass
 
 #: What is looked for is large enough for a smaller picture than the stand-in for a detector needs, pixels.
@@ -63,8 +64,7 @@ def moves(boxes: FloatArray, moving: FloatArray) -> NDArray[np.bool_]:
         boxes: x0 y0 x1 y1, pixels.
         moving: (N, 4): what moves.
     """
-    shared, areas, sizes = _shared(boxes, moving)
-    return np.asarray((shared / (areas[:, None] + sizes - shared + 1e-6) >= _SAME).any(axis=1))
+    return np.asarray((overlaps(boxes, moving) >= _SAME).any(axis=1))
 
 
 def with_unknown_vehicles(found: Detections, moving: FloatArray, width: int, height: int) -> Detections:
@@ -76,17 +76,12 @@ def with_unknown_vehicles(found: Detections, moving: FloatArray, width: int, hei
         width: Of the frame, pixels.
         height: Of the frame, pixels.
     """
-    shared, _, sizes = _shared(found.boxes[found.scores >= _SURE], moving)
+    shared, _, sizes = shared_areas(found.boxes[found.scores >= _SURE], moving)
     new = (shared.sum(axis=0) <= _KNOWN * sizes) & (sizes >= _LEAST_AREA * width * height)
+    if not new.any():
+        return found
     return Detections(
         np.concatenate([found.boxes, moving[new]]),
         np.concatenate([found.scores, np.full(int(new.sum()), _SCORE, np.float32)]),
         np.concatenate([found.classes, np.full(int(new.sum()), ObjectClass.VEHICLE, np.uint8)]),
     )
-
-
-def _shared(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Area that each of (M, 4) boxes shares with each of (N, 4), (M, N), and the areas of both."""
-    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
-    areas, sizes = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b))
-    return np.clip(high - low, 0, None).prod(axis=2), areas, sizes

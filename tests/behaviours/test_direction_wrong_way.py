@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,7 +67,7 @@ def test_wrong_is_within_45_degrees_of_the_opposite(way: float, off: float) -> N
     wrong = False
     for k in range(60):
         x, y = 500 + 5 * k * math.cos(heading), 250 + 5 * k * math.sin(heading)
-        wrong |= rule._is_wrong(1, np.array([x - 20, y - 50, x + 20, y + 50], np.float32))
+        wrong |= rule._is_wrong(1, [x - 20, y - 50, x + 20, y + 50])
 
     if from_opposite < math.radians(43):
         assert wrong

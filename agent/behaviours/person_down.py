@@ -53,8 +53,9 @@ _FAINT = 0.2
 #: Looks at something lying that make it believable, unless more show something higher there, and how long one outlives
 #: the last look, seconds.
 _LOOKS, _REMEMBERED_S = 3, 15.0
-#: Share of the looks that must show it where the fall itself was not seen.
-_SHARE = 0.3
+#: Share of the looks that must show it where the fall was seen, and where it was not: legs of passers-by are low, and
+#: seen now and then.
+_SHARE_SEEN, _SHARE = 0.1, 0.3
 #: Whatever is low before that is still falling, seconds after the head fell.
 _SETTLED_S = 1.0
 #: Who is upright at the place for so long, while nothing low is seen, has got up, seconds: a passer-by takes less.
@@ -235,5 +236,5 @@ def _sides(boxes: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _believed(fall: _Fall) -> bool:
     """Whether enough looks show something low; more are wanted where nobody was seen to fall."""
-    wanted = _LOOKS if fall.seen else max(_LOOKS, _SHARE * fall.ticks)
-    return fall.looks >= max(wanted, fall.others)
+    share = _SHARE_SEEN if fall.seen else _SHARE
+    return fall.looks >= max(_LOOKS, share * fall.ticks, fall.others)

@@ -71,10 +71,10 @@ NEEDS: dict[EventType, frozenset[Need]] = {
 }
 #: What misses recall 0.9 at half a false alarm an hour in simulated trials (docs/behaviours.md): the figure, in words.
 EXPERIMENTAL: dict[EventType, str] = {
-    EventType.CROWD_DENSITY: "simulated recall 0.93, but 2.4 false alarms an hour with one person less than the limit",
+    EventType.CROWD_DENSITY: "simulated recall 0.93, but 2.7 false alarms an hour with one person less than the limit",
     EventType.CROWD_MOVEMENT: "simulated recall 0.64, and 6.0 false alarms an hour, most of people who pass with room",
-    EventType.CROWD_FORECAST: "simulated recall 0.45, and 1.5 false alarms an hour of zones that level off or empty",
-    EventType.PERSON_LOITERING: "simulated recall 0.87, and 1.2 false alarms an hour where one comes after another",
+    EventType.CROWD_FORECAST: "simulated recall 0.42, and 1.5 false alarms an hour of zones that level off or empty",
+    EventType.PERSON_LOITERING: "simulated recall 0.86, and 1.2 false alarms an hour where one comes after another",
     EventType.PERSON_RUNNING: "simulated recall 0.86, but 14 false alarms an hour of those who jog, walk fast or ride",
     EventType.PERSON_DOWN: "simulated recall 0.86, but 6.3 false alarms an hour of those who lie down slowly",
     EventType.ALTERCATION: "simulated recall 0.53, and 13 false alarms an hour, most of crowds that pass",

@@ -55,7 +55,8 @@ class DirectionWrongWay:
         self._classes = class_table(parameters.classes)
         self._travel = parameters.travel
         across, down = parameters.allowed
-        self._allowed = across / math.hypot(across, down), down / math.hypot(across, down)
+        length = math.hypot(across, down)
+        self._allowed = across / length, down / length
         self._furthest: dict[int, tuple[float, float]] = {}
         self._episode = Episode(EventType.DIRECTION_WRONG_WAY, zone.name, release_s=parameters.release_s)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from agent.capture.frame import Frame
 from agent.capture.open import open_source
 from agent.perception.detect import ModelDetector
+from agent.perception.overlap import shared_areas
 from agent.perception.scene import Detections, FloatArray, ObjectClass
 
 #: Classes of the label files, in their order.
@@ -273,11 +274,8 @@ def claims(
 
 def iou(a: FloatArray, b: FloatArray) -> FloatArray:
     """Intersection over union, (len(a), len(b)), of boxes x0 y0 x1 y1."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    inside = np.clip(high - low, 0, None).prod(2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (a, b)]
-    return np.asarray(inside / np.maximum(areas[0][:, None] + areas[1] - inside, 1e-9), np.float32)
+    inside, areas, sizes = shared_areas(a, b)
+    return np.asarray(inside / np.maximum(areas[:, None] + sizes - inside, 1e-9), np.float32)
 
 
 def _match(overlaps: FloatArray, limit: float) -> NDArray[np.intp]:

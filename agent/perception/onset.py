@@ -35,6 +35,7 @@ _LEAST = 8
 #: there beside, so that a lone tone is not all that counts.
 _ORDER, _DOUBT = _STEP, 0.01
 _LAGS = np.abs(np.subtract.outer(np.arange(_ORDER), np.arange(_ORDER)))
+_WINDOW = np.hanning(AROUND)
 #: What is fainter than -80 dBFS is no background to rise from: power of a step.
 _LEAST_POWER = _STEP * 1e-8
 _TINY = 1e-12
@@ -84,7 +85,7 @@ def _surprise(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """(_ORDER + 1,) float32: the filter that leaves of the quieter half what could not be foreseen."""
     blocks = samples[: len(samples) // AROUND * AROUND].reshape(-1, AROUND)
     quieter = np.argsort(np.square(blocks).sum(axis=1))[: max(1, len(blocks) // 2)]
-    spectrum = np.fft.rfft(blocks[quieter] * np.hanning(AROUND), 2 * AROUND)
+    spectrum = np.fft.rfft(blocks[quieter] * _WINDOW, 2 * AROUND)
     likeness = np.fft.irfft(np.square(np.abs(spectrum)).sum(axis=0))[: _ORDER + 1]
     likeness[0] = likeness[0] * (1 + _DOUBT) + _TINY
     foreseen = np.linalg.solve(likeness[_LAGS], likeness[1:])

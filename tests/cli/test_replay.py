@@ -7,6 +7,9 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from agent.cli.app import app
@@ -135,6 +138,14 @@ def test_a_recorded_shot_becomes_lines_of_json(data: Path, tmp_path: Path) -> No
     assert "skipped: incident.panic: needs a rule" in result.stderr
 
 
+def add_sound(container: OutputContainer, audio: AudioStream, samples: NDArray[np.float32]) -> None:
+    """Write all samples of a sound track, (S,)."""
+    sound = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+    sound.sample_rate = audio.rate
+    container.mux(audio.encode(sound))
+    container.mux(audio.encode())
+
+
 def test_the_sound_track_of_a_clip_is_heard_beside_its_pictures(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,10 +159,7 @@ def test_the_sound_track_of_a_clip_is_heard_beside_its_pictures(
         for _ in range(10):
             container.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
         container.mux(video.encode())
-        sound = av.AudioFrame.from_ndarray(shot[None], format="fltp", layout="mono")
-        sound.sample_rate = 16_000
-        container.mux(audio.encode(sound))
-        container.mux(audio.encode())
+        add_sound(container, audio, shot)
     config = listening(tmp_path, 'type = "sound.gunshot"')
     config.write_text(config.read_text() + '[[camera]]\nname = "c"\nsource = "sim:empty"\n')
     result = runner.invoke(app, ["replay", str(clip), "--rules", str(config)])
@@ -186,34 +194,25 @@ def with_sound(clip: Path, sound: Path, at_s: float, out: Path, seconds: float) 
             if packet.dts is not None and packet.dts * packet.time_base < seconds:
                 packet.stream = video
                 made.mux(packet)
-        samples = av.AudioFrame.from_ndarray(track.clip(-1, 1)[None], format="fltp", layout="mono")
-        samples.sample_rate = rate
-        made.mux(audio.encode(samples))
-        made.mux(audio.encode(None))
+        add_sound(made, audio, track.clip(-1, 1))
 
 
 def test_a_real_fight_in_which_somebody_screams_is_a_brawl(data: Path, tmp_path: Path) -> None:
-    clip, out, config = tmp_path / "fight.mp4", tmp_path / "events.jsonl", tmp_path / "vigie.toml"
+    clip, out = tmp_path / "fight.mp4", tmp_path / "events.jsonl"
     with_sound(data / "clips" / "stall_fight.mp4", data / SCREAM, 13, clip, 20)
-    config.write_text(
-        f"""
+    config = listening(tmp_path, 'type = "sound.scream"', 'type = "incident.brawl"')
+    stall = """
         [[camera]]
         name = "stall"
-        source = "file:{clip}"
+        source = "sim:empty"
         [[camera.zone]]
         name = "stall"
         polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]
         [[camera.rule]]
         type = "altercation"
         zone = "stall"
-        [microphone]
-        source = "file:{clip}"
-        [[microphone.rule]]
-        type = "sound.scream"
-        [[microphone.rule]]
-        type = "incident.brawl"
         """
-    )
+    config.write_text(config.read_text() + stall)
     result = runner.invoke(app, ["replay", str(clip), "--rules", str(config), "--out", str(out)])
 
     assert result.exit_code == 0, result.output

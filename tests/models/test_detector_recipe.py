@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from agent.evaluate.detection import Labelled
 from agent.perception.scene import Detections, ObjectClass
 from models.train import checkpoint
+from models.train.average import blend
 from models.train.detector import __main__ as recipe
 from models.train.detector.calibrate import _fit
 from models.train.detector.labels import Picture, drawn
@@ -328,7 +329,7 @@ def test_a_share_of_the_weights_may_stay() -> None:
     for norm, value in ((learned, 1.0), (before, 5.0)):
         nn.init.constant_(norm.weight, value)
         norm.running_mean = torch.full((1,), value)
-    recipe.keep(learned, before, 0.25)
+    blend(learned, before, 0.25)
     assert learned.weight.item() == 2.0
     torch.testing.assert_close(learned.running_mean, torch.tensor([2.0]))
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from models.train import checkpoint
+from models.train.average import blend
 from models.train.detector.labels import Picture, label, look, training
 from models.train.detector.loss import Targets, cells, loss
 from models.train.detector.network import Detector
@@ -101,11 +102,9 @@ def main(
     released: Annotated[
         Path | None, typer.Option("--start", help="Released detector (.onnx) to go on from; default: random weights.")
     ] = None,
-    kept: Annotated[
+    keep: Annotated[
         float,
-        typer.Option(
-            "--keep", min=0, max=1, help="Share of the weights that stay those of --start; what it knew is kept so."
-        ),
+        typer.Option(min=0, max=1, help="Share of the weights that stay those of --start; what it knew is kept so."),
     ] = 0.0,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="A few pictures and epochs: shows that the loss falls.")
@@ -118,7 +117,7 @@ def main(
     arXiv:2109.01903).
     """
     torch.set_num_threads(threads)
-    if kept and not released:
+    if keep and not released:
         raise typer.BadParameter("without --start there are no weights to keep")
     recipe = SMOKE if smoke else Recipe(epochs)
     if released:
@@ -132,8 +131,8 @@ def main(
     if smoke and not losses[-1] < losses[0]:
         _console.print("the loss did not fall")
         raise typer.Exit(1)
-    if released and kept:
-        keep(network, _started(recipe, pictures, released), kept)
+    if released and keep:
+        blend(network, _started(recipe, pictures, released), keep)
     release(network, out, data)
 
 
@@ -178,7 +177,7 @@ def train(
                 for group in optimiser.param_groups:
                     group["lr"] = recipe.rate * recipe.part_of_rate(step, steps)
                 total += _step(network, optimiser, images, targets, device)
-                keep(average, network, 1 - min(recipe.average, step / (step + 100)))
+                blend(average, network, 1 - min(recipe.average, step / (step + 100)))
                 step += 1
                 progress.advance(task)
             losses.append(total / steps)
@@ -263,16 +262,6 @@ def _step(
     nn.utils.clip_grad_norm_(network.parameters(), 10.0)
     optimiser.step()
     return wrong.item()
-
-
-@torch.no_grad()
-def keep(network: nn.Module, other: nn.Module, share: float) -> None:
-    """Give a network a share of the other's weights, 0 to 1, and what remains of its own."""
-    for mean, value in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, share)
-        else:
-            mean.copy_(value)
 
 
 if __name__ == "__main__":

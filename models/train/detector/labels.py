@@ -19,6 +19,7 @@ from agent.capture.frame import Frame
 from agent.inference.backend import select
 from agent.inference.registry import DetectorModel, Registry
 from agent.perception.detect import ModelDetector, suppress
+from agent.perception.overlap import overlaps
 from agent.perception.scene import ObjectClass
 from models.train.detector.network import CLASSES
 
@@ -153,7 +154,7 @@ def _rows(teacher: ModelDetector, view: NDArray[np.uint8]) -> NDArray[np.float32
 
 def _trusted(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, 6): boxes of both teachers, each object of a class once; class, and how likely the box is right."""
-    same = overlaps(first, second) * (first[:, None, 4] == second[:, 4])
+    same = overlaps(first[:, :4], second[:, :4]) * (first[:, None, 4] == second[:, 4])
     backed = (same * (same >= _SAME)).argmax(1) if len(second) else np.zeros(len(first), np.intp)
     rows = []
     for row, likeness, place in zip(first, same, backed, strict=True):
@@ -180,7 +181,7 @@ def _merge(
     boxes, unsure = [np.append(row, 1) for row in known], list[NDArray[np.float32]]()
     for row in claims[np.argsort(-claims[:, 5], kind="stable")]:
         near = np.array(boxes, np.float32).reshape(-1, 6)
-        rivals = near[(overlaps(row[None], near)[0] >= _SAME) & _alike(row[4], near[:, 4])]
+        rivals = near[(overlaps(row[None, :4], near[:, :4])[0] >= _SAME) & _alike(row[4], near[:, 4])]
         if len(rivals):
             # A car, a bus or a truck: who drew it knew which, a teacher does not.
             if (rivals[:, 5] < 1).all() and (rivals[:, 4] != row[4]).all():
@@ -194,11 +195,3 @@ def _merge(
 
 def _alike(kind: float, others: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray((others == kind) | (np.isin(others, _VEHICLES) & (kind in _VEHICLES)), np.bool_)
-
-
-def overlaps(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union of boxes, (len(a), len(b))."""
-    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:4], b[:, 2:4])
-    inside = np.clip(high - low, 0, None).prod(2)
-    areas = [(rows[:, 2:4] - rows[:, :2]).prod(1) for rows in (a, b)]
-    return np.asarray(inside / (areas[0][:, None] + areas[1] - inside + 1e-6), np.float32)

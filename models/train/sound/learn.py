@@ -17,6 +17,7 @@ from torch.nn import functional
 from agent.evaluate.sounds import UNKNOWN
 from agent.perception.logmel import FLOOR
 from models.train import checkpoint
+from models.train.average import blend
 from models.train.precision import autocast
 from models.train.sound.corpus import Corpus
 from models.train.sound.network import Pupil
@@ -121,7 +122,7 @@ def teach(
         wrong.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
-        _blend(average, network, min(0.998, step / (step + 50)))
+        blend(average, network, 1 - min(0.998, step / (step + 50)))
         recent.append(wrong.item())
         if (step + 1) % lesson.keep == 0 or step + 1 == lesson.steps:
             losses.append(float(np.mean(recent)))
@@ -296,12 +297,3 @@ def _groups(network: nn.Module, decay: float) -> Iterator[dict[str, object]]:
     """Weights decay; biases and normalisation do not."""
     yield {"params": [part for part in network.parameters() if part.ndim > 1], "weight_decay": decay}
     yield {"params": [part for part in network.parameters() if part.ndim <= 1], "weight_decay": 0.0}
-
-
-@torch.no_grad()
-def _blend(average: nn.Module, network: nn.Module, decay: float) -> None:
-    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
